@@ -1,0 +1,24 @@
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class ReplicaState(models.TextChoices):
+    PENDING = "pending", _("Pending")
+    STARTING = "starting", _("Starting")
+    READY = "ready", _("Ready")
+    UNREADY = "unready", _("Unready")
+    BACKOFF = "backoff", _("Waiting to restart")
+    FAILED = "failed", _("Failed")
+    DRAINING = "draining", _("Draining")
+
+    @property
+    def tone(self) -> str:
+        return {
+            "pending": "idle",
+            "starting": "running",
+            "ready": "ok",
+            "unready": "degraded",
+            "backoff": "degraded",
+            "failed": "failed",
+            "draining": "idle",
+        }[self]

@@ -1,0 +1,71 @@
+"""Replica sets (what should run) and replicas (what does)."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+
+from apps.compute.enums import ReplicaState
+
+
+class InstanceType(models.Model):
+    """A size a user can choose, by name. Azure's names are aliases with the sizes of the machines they stand for."""
+
+    name = models.CharField(max_length=60, primary_key=True)
+    cpu_milli = models.PositiveIntegerField()
+    mem_bytes = models.PositiveBigIntegerField()
+    position = models.PositiveSmallIntegerField(default=100)
+
+    class Meta:
+        ordering = ["position", "name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ReplicaSet(models.Model):
+    """One revision of a deployment: the frozen recipe of its replicas, and how many there should be.
+
+    `owner_key` names who it is for (e.g. "iris/blue"); this app asks no more about it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner_key = models.CharField(max_length=120, db_index=True)
+    revision = models.PositiveIntegerField()
+    driver = models.CharField(max_length=20)
+    spec = models.JSONField(help_text="argv, env, mounts, resources: see compute.domain.Recipe")
+    desired = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner_key", "revision"], name="one_set_per_revision")]
+
+    def __str__(self) -> str:
+        return f"{self.owner_key} r{self.revision}"
+
+
+class Replica(models.Model):
+    set = models.ForeignKey(ReplicaSet, on_delete=models.CASCADE, related_name="replicas")
+    name = models.CharField(max_length=63, unique=True)
+    index = models.PositiveSmallIntegerField()
+    state = models.CharField(max_length=16, choices=ReplicaState.choices, default=ReplicaState.PENDING)
+    handle = models.JSONField(null=True)
+    address = models.CharField(max_length=200, blank=True)
+    isolation = models.CharField(max_length=60, blank=True)
+    restarts = models.PositiveIntegerField(default=0)
+    exits_in_a_row = models.PositiveIntegerField(default=0)
+    reason = models.JSONField(null=True, help_text="why it is not ready: a stored Problem")
+    started_at = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True)
+    retry_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["index"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def tone(self) -> str:
+        return ReplicaState(self.state).tone

@@ -1,0 +1,142 @@
+"""The problem catalogue: every error a user can meet, whose fault it is, and what to do next. Texts live here only.
+
+`azure` is the code on the wire (spec 6.5 and wire 3.3); the key of the catalogue is ours and stable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+
+class Fault(StrEnum):
+    USER = "user"
+    CAPACITY = "capacity"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True)
+class Entry:
+    status: int
+    azure: str
+    fault: Fault
+    message: str | Promise
+    next_step: str | Promise = ""
+
+
+USER, CAPACITY, SYSTEM = Fault.USER, Fault.CAPACITY, Fault.SYSTEM
+
+CATALOGUE: dict[str, Entry] = {
+    "unauthenticated": Entry(401, "Unauthorized", USER, _("Sign in, or send a valid bearer token."), _("Make a token under Account, Tokens.")),
+    "forbidden": Entry(403, "AuthorizationFailed", USER, _("Your role in workspace {workspace} does not allow this: {permission}."), _("Ask an owner of the workspace for a role that does.")),
+    "not-found": Entry(404, "ResourceNotFound", USER, _("There is no {kind} {name}.")),
+    "bad-json": Entry(400, "BadArgument", USER, _("The body is not valid JSON: {reason}.")),
+    "bad-field": Entry(400, "BadArgument", USER, _("{field}: {reason}")),
+    "unknown-field": Entry(400, "BadArgument", USER, _("Unknown or unsupported field {field}."), _("Remove it. Portway refuses what it would have to ignore.")),
+    "bad-name": Entry(400, "BadArgument", USER, _("{name!r} is not a valid {kind} name: {rule}.")),
+    "conflict": Entry(409, "Conflict", USER, _("{reason}")),
+    "exists": Entry(409, "Conflict", USER, _("{kind} {name} exists already."), _("Choose another name.")),
+    "busy": Entry(409, "Conflict", USER, _("Another operation on {target} is still running: {kind}."), _("Wait until it has ended.")),
+    "stale": Entry(412, "PreconditionFailed", USER, _("{target} was changed by somebody else meanwhile."), _("Look at the new state, then try again.")),
+    "in-use": Entry(409, "ResourceInUse", USER, _("{kind} {name} is used by {users}."), _("Delete those first.")),
+    "immutable": Entry(409, "Conflict", USER, _("{kind} {name} exists already with other content. Versions are immutable."), _("Register a new version.")),
+    "traffic-sum": Entry(400, "BadArgument", USER, _("Traffic must sum to 0 or 100 percent, not {total}.")),
+    "traffic-value": Entry(400, "BadArgument", USER, _("Traffic of {deployment} must be a whole number from 0 to 100, not {value}.")),
+    "traffic-unknown": Entry(400, "BadArgument", USER, _("Traffic names deployment {deployment}, which endpoint {endpoint} does not have.")),
+    "traffic-at-create": Entry(400, "BadArgument", USER, _("Traffic cannot be set when an endpoint is created: it has no deployments yet.")),
+    "traffic-not-ready": Entry(409, "DeploymentNotReady", USER, _("Deployment {deployment} has never come up, so it cannot take traffic."), _("Mend or replace it first.")),
+    "mirror-value": Entry(400, "BadArgument", USER, _("Mirrored traffic must be a whole number from 0 to 50 percent, not {value}.")),
+    "mirror-many": Entry(400, "BadArgument", USER, _("Only one deployment can receive mirrored traffic.")),
+    "mirror-live": Entry(400, "BadArgument", USER, _("Deployment {deployment} takes live traffic, so it cannot be the mirror target too.")),
+    "has-traffic": Entry(409, "DeploymentHasTraffic", USER, _("Deployment {deployment} receives {percent} % of the {kind} traffic."), _("Move its traffic to 0 first.")),
+    "no-keys": Entry(400, "BadArgument", USER, _("Endpoint {endpoint} does not use keys for authentication.")),
+    "no-tokens": Entry(400, "BadArgument", USER, _("Endpoint {endpoint} does not use tokens for authentication.")),
+    "limit": Entry(400, "OutOfQuota", CAPACITY, _("The limit of {limit} {what} is reached."), _("Delete what is not needed, or ask the operator to raise the limit.")),
+    "no-capacity": Entry(409, "OutOfQuota", CAPACITY, _("Not enough {what} on this machine: {asked} asked, {free} free."), _("Choose a smaller instance type or fewer instances, or delete a deployment.")),
+    "upload-refused": Entry(400, "BadArgument", USER, _("The upload was refused: {reason}")),
+    "upload-too-large": Entry(413, "BadArgument", USER, _("The upload is larger than {limit}.")),
+    "disk-full": Entry(507, "InternalServerError", CAPACITY, _("The disk of this installation is full."), _("Free space below the state folder, then try again.")),
+    "model-invalid": Entry(400, "BadArgument", USER, _("This is not a valid {kind}: {reason}")),
+    "script-missing": Entry(400, "BadArgument", USER, _("The scoring script {script} is not in the code folder."), _("Check scoring_script; paths are relative to the code folder.")),
+    "script-syntax": Entry(400, "BadArgument", USER, _("The scoring script {script} has a syntax error.")),
+    "environment-needed": Entry(400, "BadArgument", USER, _("This deployment needs an environment."), _("Only MLflow models can be deployed without one.")),
+    "unsupported": Entry(400, "BadArgument", USER, _("{what} is not supported: {reason}")),
+    "environment-failed": Entry(400, "ImageBuildFailure", USER, _("The environment could not be built: {reason}"), _("{hint}")),
+    "build-unavailable": Entry(503, "ImageBuildFailure", SYSTEM, _("The environment could not be built: {reason}"), _("Check that the package index can be reached, then try again.")),
+    "start-failed": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended while starting: {reason}"), _("{hint}")),
+    "script-import": Entry(400, "UserScriptImportError", USER, _("{reason}"), _("Fix the import, or add the package to the environment.")),
+    "script-function": Entry(400, "UserScriptFunctionNotFound", USER, _("{reason}"), _("The script needs init() and run(data).")),
+    "script-init": Entry(400, "UserScriptInitFailed", USER, _("{reason}"), _("Fix init(), then deploy again.")),
+    "model-load": Entry(400, "ResourceNotReady", USER, _("{reason}"), _("Compare the package versions of the model with those of the environment.")),
+    "out-of-memory": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} was ended because it used more than its {limit} of memory."), _("Choose an instance type with more memory.")),
+    "crash-loop": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended {count} times in a row: {reason}"), _("Read the deployment's log.")),
+    "not-ready": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} did not become ready within {seconds} s."), _("Read the deployment's log; a slow init() needs a longer deadline.")),
+    "driver-unavailable": Entry(503, "InternalServerError", SYSTEM, _("The compute back end does not answer: {reason}"), _("See portway doctor.")),
+    "gateway-refused": Entry(500, "InternalServerError", SYSTEM, _("The gateway refused the new configuration; the previous one keeps serving."), _("Report this with the evidence line; see portway logs gateway.")),
+    "gateway-down": Entry(503, "InternalServerError", SYSTEM, _("The gateway did not confirm the change in time."), _("See portway status; the change is applied as soon as the gateway is back.")),
+    "canceled": Entry(409, "OperationCanceled", USER, _("The operation was canceled.")),
+    "attempts": Entry(500, "InternalServerError", SYSTEM, _("The operation was interrupted {count} times and is given up."), _("Start it again; if it happens again see portway doctor.")),
+    "internal": Entry(500, "InternalServerError", SYSTEM, _("Portway failed. This is not your fault."), _("Try again; if it happens again report the request id to your operator.")),
+    "unavailable": Entry(503, "ServiceUnavailable", SYSTEM, _("{what} is not available just now."), _("Try again in a few seconds; see portway status.")),
+}  # fmt: skip
+
+
+class Problem(Exception):  # noqa: N818 -- the word the whole code base and its users know
+    """An error from the catalogue, with its parameters, the line that proves it, and the field or object it is about."""
+
+    def __init__(
+        self, code: str, *, evidence: str = "", target: str = "", details: Sequence[Problem] = (), **params: Any
+    ) -> None:
+        self.code = code
+        self.entry = CATALOGUE[code]
+        self.params = {key: str(value) if isinstance(value, Promise) else value for key, value in params.items()}
+        self.evidence = evidence
+        self.target = target
+        self.details = tuple(details)
+        super().__init__(code)
+
+    @property
+    def message(self) -> str:
+        return str(self.entry.message).format_map(self.params)
+
+    @property
+    def next_step(self) -> str:
+        return str(self.entry.next_step).format_map({"hint": "", **self.params}).strip()
+
+    def __str__(self) -> str:
+        return self.message
+
+    def as_json(self) -> dict[str, Any]:
+        """What is stored with an operation and what the studio draws."""
+        return {
+            "code": self.code,
+            "azure": self.entry.azure,
+            "fault": str(self.entry.fault),
+            "message": self.message,
+            "evidence": self.evidence,
+            "next": self.next_step,
+            "target": self.target,
+        }
+
+    def as_envelope(self) -> dict[str, Any]:
+        """The body on the wire (wire 3.3)."""
+        return envelope(self.as_json(), details=[detail.as_json() for detail in self.details])
+
+
+def envelope(error: dict[str, Any], details: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """The ARM error body of an error stored by `Problem.as_json`."""
+    inner: dict[str, Any] = {"code": error["azure"], "message": error["message"]}
+    if error.get("target"):
+        inner["target"] = error["target"]
+    inner["details"] = [{"code": each["azure"], "message": each["message"]} for each in details]
+    if error.get("evidence"):
+        inner["details"].append({"code": "Evidence", "message": error["evidence"]})
+    if error.get("next"):
+        inner["details"].append({"code": "NextStep", "message": error["next"]})
+    inner["additionalInfo"] = [{"type": "Portway", "info": {"code": error["code"], "fault": error["fault"]}}]
+    return {"error": inner}

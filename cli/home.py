@@ -1,0 +1,164 @@
+"""Where Portway keeps its state, and the settings every part reads from the environment. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+SOCKET_PATH_MAX = 107  # what the kernel takes for a unix socket
+LONGEST_SOCKET_NAME = 48  # below the run folder: "r/<replica key>/m.sock"
+
+
+class HomeError(Exception):
+    """The state folder cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The state folder of one installation, `$PORTWAY_HOME`."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        return cls(Path(os.environ.get("PORTWAY_HOME", ".portway")).expanduser().resolve())
+
+    @cached_property
+    def run(self) -> Path:
+        """Sockets live here. A folder of its own under the temporary folder when the home's path is too long for them."""
+        inside = self.root / "run"
+        if len(str(inside)) + LONGEST_SOCKET_NAME <= SOCKET_PATH_MAX:
+            return inside
+        digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:10]
+        return Path(tempfile.gettempdir()) / f"portway-{os.getuid()}-{digest}"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def uploads(self) -> Path:
+        """Scratch space for uploads, on the file system they will stay on."""
+        return self.root / "uploads"
+
+    @property
+    def environments(self) -> Path:
+        return self.root / "environments"
+
+    @property
+    def replicas(self) -> Path:
+        return self.root / "replicas"
+
+    @property
+    def gateway(self) -> Path:
+        return self.root / "gateway"
+
+    @property
+    def secrets(self) -> Path:
+        return self.root / "secrets"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "portway.sqlite3"
+
+    @property
+    def ca(self) -> Path:
+        return self.root / "ca.pem"
+
+    @property
+    def web_socket(self) -> Path:
+        return self.run / "web.sock"
+
+    @property
+    def mlflow_socket(self) -> Path:
+        return self.run / "mlflow.sock"
+
+    @property
+    def broker_socket(self) -> Path:
+        return self.run / "valkey.sock"
+
+    @property
+    def envoy_admin_socket(self) -> Path:
+        return self.run / "envoy.sock"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.run / "supervisor.sock"
+
+    def create(self) -> None:
+        """Make every folder, private to this user where it holds secrets.
+
+        Raises:
+            HomeError: the folder cannot be written, or the socket folder belongs to somebody else.
+        """
+        try:
+            for folder in (self.root, self.logs, self.artifacts, self.environments, self.replicas, self.gateway, self.uploads):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.secrets.mkdir(mode=0o700, exist_ok=True)
+            self.run.mkdir(mode=0o711, exist_ok=True)
+        except OSError as error:
+            raise HomeError(
+                f"Portway cannot write its state folder {self.root}: {error.strerror}. Set PORTWAY_HOME to a folder you own."
+            ) from error
+        if self.run.stat().st_uid != os.getuid():
+            raise HomeError(f"The socket folder {self.run} belongs to another user. Remove it, or set a shorter PORTWAY_HOME.")
+
+    def secret(self, name: str) -> str:
+        """A random secret, made on first use and kept with mode 0600."""
+        path = self.secrets / name
+        try:
+            return path.read_text()
+        except FileNotFoundError:
+            pass
+        self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as stream:
+            stream.write(secrets.token_urlsafe(48))
+        try:
+            os.link(draft, path)  # fails when another process was first: then its secret counts
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        return path.read_text()
+
+
+def env_int(name: str, default: int) -> int:
+    """An integer from the environment.
+
+    Raises:
+        HomeError: the variable is set to something else.
+    """
+    raw = os.environ.get(name, "")
+    if not raw:
+        return default
+    try:
+        return int(raw)
+    except ValueError:
+        raise HomeError(f"{name} must be a whole number, not {raw!r}.") from None
+
+
+def env_bool(name: str, *, default: bool) -> bool:
+    """A switch from the environment: 1/true/yes/on or 0/false/no/off.
+
+    Raises:
+        HomeError: the variable is set to something else.
+    """
+    raw = os.environ.get(name, "").lower()
+    if not raw:
+        return default
+    if raw in {"1", "true", "yes", "on"}:
+        return True
+    if raw in {"0", "false", "no", "off"}:
+        return False
+    raise HomeError(f"{name} must be 1 or 0, not {raw!r}.")
