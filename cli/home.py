@@ -115,22 +115,23 @@ class Home:
     def secret(self, name: str) -> str:
         """A random secret, made on first use and kept with mode 0600."""
         path = self.secrets / name
-        try:
-            return path.read_text()
-        except FileNotFoundError:
-            pass
+        if not path.exists():
+            self.write_secret(name, secrets.token_urlsafe(48).encode())
+        return path.read_text()
+
+    def write_secret(self, name: str, content: bytes) -> None:
+        """Write a secret with mode 0600, whole or not at all; the first of two writers wins."""
         self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}")
+        draft = self.secrets / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as stream:
-            stream.write(secrets.token_urlsafe(48))
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
         try:
-            os.link(draft, path)  # fails when another process was first: then its secret counts
+            os.link(draft, self.secrets / name)
         except FileExistsError:
             pass
         finally:
             draft.unlink()
-        return path.read_text()
 
 
 def env_int(name: str, default: int) -> int:

@@ -23,6 +23,7 @@ ENCRYPTION_KEYS = [os.environ.get("PORTWAY_ENCRYPTION_KEY") or HOME.secret("encr
 
 PORT = env_int("PORTWAY_PORT", 8443)
 HTTP_PORT = env_int("PORTWAY_HTTP_PORT", 8080)
+PRIVATE_PORT = env_int("PORTWAY_PRIVATE_PORT", 8081)  # endpoints with public_network_access: disabled
 HOST = os.environ.get("PORTWAY_HOST", "localhost")  # the name clients use, and the one in every URI we hand out
 BIND = os.environ.get("PORTWAY_BIND", "127.0.0.1")
 BASE_URL = f"https://{HOST}:{PORT}"

@@ -1,0 +1,214 @@
+"""The recipes of endpoint operations; each reads like the timeline its user sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from apps.builds import domain as builds
+from apps.compute import domain as compute
+from apps.compute.models import ReplicaSet
+from apps.core import events
+from apps.core.errors import Problem
+from apps.core.models import Operation
+from apps.core.operations import Run, handles
+from apps.endpoints import environments, recipes
+from apps.endpoints.enums import ProvisioningState
+from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
+from apps.gateway import domain as gateway
+
+READY_PATH = "/readyz"
+
+
+def _endpoint_failed(operation: Operation, problem: Problem) -> None:
+    OnlineEndpoint.objects.filter(pk=operation.payload["endpoint"]).exclude(state=ProvisioningState.DELETING).update(
+        state=ProvisioningState.FAILED, error=problem.as_json()
+    )
+
+
+def _deployment_failed(operation: Operation, problem: Problem) -> None:
+    """The replicas that did not come up are stopped; their logs stay until the next try. What served goes on serving."""
+    deployment = OnlineDeployment.objects.filter(pk=operation.payload["deployment"]).first()
+    if deployment is None or deployment.state == ProvisioningState.DELETING:
+        return
+    state = ProvisioningState.CANCELED if problem.code == "canceled" else ProvisioningState.FAILED
+    OnlineDeployment.objects.filter(pk=deployment.pk).update(state=state, error=problem.as_json())
+    for stale in _other_sets(deployment):
+        compute.halt(stale)
+
+
+def _other_sets(deployment: OnlineDeployment) -> list[ReplicaSet]:
+    return list(ReplicaSet.objects.filter(owner_key=deployment.owner_key).exclude(pk=deployment.serving_id))
+
+
+def put_route(endpoint: OnlineEndpoint) -> None:
+    """Write what the gateway must know of an endpoint."""
+    gateway.put_route(
+        endpoint=endpoint.name,
+        workspace=endpoint.workspace.name,
+        auth=endpoint.auth_mode,
+        traffic=endpoint.traffic,
+        mirror=endpoint.mirror_traffic,
+        targets=[_target(each) for each in endpoint.deployments.exclude(serving=None).order_by("name")],
+        public=endpoint.public_network_access,
+        rate_per_second=settings.LIMITS["requests_per_second"],
+    )
+
+
+def _target(deployment: OnlineDeployment) -> gateway.Target:
+    return gateway.Target(
+        name=deployment.name,
+        replica_set=str(deployment.serving_id),
+        concurrency=deployment.max_concurrent_requests,
+        request_timeout_ms=deployment.request_timeout_ms,
+        ready_path=READY_PATH,
+        session=f"{deployment.name}-{deployment.revision}",
+    )
+
+
+def _settle_endpoint(endpoint: OnlineEndpoint) -> None:
+    OnlineEndpoint.objects.filter(pk=endpoint.pk).update(state=ProvisioningState.SUCCEEDED, error=None)
+    events.changed(endpoint.workspace.name, endpoint.topic)
+
+
+def _load(run: Run) -> OnlineEndpoint:
+    return OnlineEndpoint.objects.select_related("workspace").get(pk=run.payload["endpoint"])
+
+
+def _load_deployment(run: Run) -> OnlineDeployment:
+    related = ("endpoint__workspace", "model__asset", "code", "environment__asset", "serving")
+    return OnlineDeployment.objects.select_related(*related).get(pk=run.payload["deployment"])
+
+
+@handles("online-endpoint.create", steps=("route",), failed=_endpoint_failed)
+@handles("online-endpoint.update", steps=("route",), failed=_endpoint_failed)
+@handles("online-endpoint.regenerate-key", steps=("route",))
+def route_endpoint(run: Run) -> None:
+    endpoint = _load(run)
+    with run.step("route"):
+        put_route(endpoint)
+        gateway.publish_or_fail()
+        _settle_endpoint(endpoint)
+
+
+@handles("online-endpoint.delete", steps=("route", "stop"))
+def delete_endpoint(run: Run) -> None:
+    endpoint = OnlineEndpoint.objects.select_related("workspace").filter(pk=run.payload["endpoint"]).first()
+    if endpoint is None:
+        return
+    with run.step("route"):
+        gateway.drop_route(endpoint.name)
+        gateway.publish_or_fail()
+    with run.step("stop"):
+        for deployment in endpoint.deployments.all():
+            _stop_all(run, deployment)
+        with transaction.atomic():
+            endpoint.deployments.all().delete()
+            endpoint.delete()
+
+
+@handles("online-deployment.create", steps=("environment", "start", "route"), failed=_deployment_failed)
+def create_deployment(run: Run) -> None:
+    deployment = _load_deployment(run)
+    fresh = _bring_up(run, deployment)
+    with run.step("route"):
+        _switch(deployment, fresh)
+
+
+@handles("online-deployment.update", steps=("environment", "start", "route", "drain"), failed=_deployment_failed)
+def update_deployment(run: Run) -> None:
+    deployment = _load_deployment(run)
+    fresh = _bring_up(run, deployment)
+    with run.step("route"):
+        _switch(deployment, fresh)
+    with run.step("drain"):
+        for old in _other_sets(deployment):
+            compute.destroy(old)
+        compute.reconcile(fresh, wait_s=10.0)
+        gateway.publish_or_fail()
+        compute.stop_draining(fresh)
+
+
+@handles("online-deployment.delete", steps=("route", "stop"))
+def delete_deployment(run: Run) -> None:
+    deployment = OnlineDeployment.objects.select_related("endpoint__workspace").filter(pk=run.payload["deployment"]).first()
+    if deployment is None:
+        return
+    with run.step("route"):
+        OnlineDeployment.objects.filter(pk=deployment.pk).update(serving=None)
+        put_route(deployment.endpoint)
+        gateway.publish_or_fail()
+    with run.step("stop"):
+        _stop_all(run, deployment)
+        deployment.delete()
+
+
+def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
+    """The replica set of the deployment's present revision, with every replica ready."""
+    with run.step("environment"):
+        runnable = builds.ensure(environments.asked_by(deployment), log=run.log, check=run.check)
+    with run.step("start"):
+        fresh = ReplicaSet.objects.filter(owner_key=deployment.owner_key, revision=deployment.revision).first()
+        if fresh is None:
+            recipe, notes = recipes.build(deployment, runnable)
+            for note in notes:
+                run.log(note)
+            compute.validate(recipe, settings.DEFAULT_DRIVER)
+            fresh = compute.ensure_set(
+                owner_key=deployment.owner_key,
+                revision=deployment.revision,
+                recipe=recipe,
+                driver_name=settings.DEFAULT_DRIVER,
+                desired=deployment.instance_count,
+            )
+        elif fresh.desired < deployment.instance_count:
+            compute.scale(fresh, deployment.instance_count)
+        _settle(run, fresh, timeout_s=settings.START_DEADLINE_S)
+        if fresh.desired > deployment.instance_count:  # scale in only once nothing else can fail
+            compute.scale(fresh, deployment.instance_count)
+    return fresh
+
+
+def _settle(run: Run, replica_set: ReplicaSet, *, timeout_s: float) -> None:
+    seen: dict[str, str] = {}
+
+    def tick() -> None:
+        run.check()
+        for replica in replica_set.replicas.all():
+            if seen.get(replica.name) != replica.state:
+                seen[replica.name] = replica.state
+                run.log(f"instance {replica.index}: {replica.get_state_display().lower()}")
+
+    try:
+        compute.settle(replica_set, tick=tick, timeout_s=timeout_s)
+    finally:
+        _copy_logs(run, replica_set)
+
+
+def _copy_logs(run: Run, replica_set: ReplicaSet) -> None:
+    """What the model server said while starting belongs to the timeline; it outlives the replica."""
+    for replica in replica_set.replicas.select_related("set")[:3]:
+        for line in compute.logs(replica, tail=40):
+            run.log(f"[{replica.index}] {line.text}")
+
+
+def _switch(deployment: OnlineDeployment, fresh: ReplicaSet) -> None:
+    """Send the deployment's traffic to the fresh set; requests in flight finish on the old one."""
+    with transaction.atomic():
+        OnlineDeployment.objects.filter(pk=deployment.pk).update(
+            serving=fresh, state=ProvisioningState.SUCCEEDED, error=None
+        )
+        deployment.serving = fresh
+        put_route(deployment.endpoint)
+    gateway.publish_or_fail()
+    events.changed(deployment.endpoint.workspace.name, deployment.endpoint.topic, deployment.topic)
+
+
+def _stop_all(run: Run, deployment: OnlineDeployment) -> None:
+    for replica_set in ReplicaSet.objects.filter(owner_key=deployment.owner_key):
+        run.log(f"stopping {replica_set.replicas.count()} instances of revision {replica_set.revision}")
+        compute.destroy(replica_set)
+
+

@@ -1,0 +1,74 @@
+"""From a deployment's row and its built environment to the recipe of its replicas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.conf import settings
+
+from apps.builds.domain import Runnable
+from apps.compute import domain as compute
+from apps.compute.domain import Recipe
+from apps.core.errors import Problem
+from apps.endpoints.models import OnlineDeployment
+from apps.endpoints.scripts import root_of
+from apps.registry import storage
+from apps.registry.models import ModelVersion
+
+APP_ROOT = "/var/azureml-app"
+MODELS_ROOT = f"{APP_ROOT}/azureml-models"
+RUNTIME = "/opt/portway/runtime"
+OVERLAY = "/opt/portway/overlay"
+OURS = ("PORTWAY_", "AZUREML_MODEL_DIR", "AML_APP_ROOT", "AZUREML_ENTRY_SCRIPT")
+
+
+def build(deployment: OnlineDeployment, runnable: Runnable) -> tuple[Recipe, list[str]]:
+    """The recipe, and a sentence for everything that is not quite as asked."""
+    cpu, memory, notes = compute.usable(compute.instance_type(deployment.instance_type))
+    mounts = [
+        (str(settings.BASE_DIR / "runtime"), RUNTIME),
+        (str(runnable.overlay), OVERLAY),
+        (str(runnable.path), str(runnable.path)),
+    ]
+    env = {
+        "PORTWAY_OVERLAY": OVERLAY,
+        "PORTWAY_MAX_CONCURRENCY": str(deployment.max_concurrent_requests),
+        "PORTWAY_SESSION": f"{deployment.name}-{deployment.revision}",
+        "SERVICE_NAME": deployment.endpoint.name,
+        "SERVICE_VERSION": str(deployment.revision),
+        "AML_APP_INSIGHTS_ENABLED": "false",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    if deployment.model is not None:
+        target = model_target(deployment.model, deployment.model_mount_path)
+        mounts.append((str(storage.tree_path(deployment.model.tree_id)), target))
+        env["AZUREML_MODEL_DIR"] = target
+    if deployment.code is not None:
+        folder = root_of(deployment.code)
+        target = f"{APP_ROOT}/{folder.name if deployment.code.path else 'code'}"
+        mounts.append((str(folder), target))
+        env["AML_APP_ROOT"] = str(Path(target, deployment.scoring_script).parent)
+        env["AZUREML_ENTRY_SCRIPT"] = Path(deployment.scoring_script).name
+    elif deployment.model is not None:
+        env["PORTWAY_MLFLOW_MODEL"] = str(Path(env["AZUREML_MODEL_DIR"], deployment.model.path))
+    for name, value in deployment.environment_variables.items():
+        if name.startswith(OURS):
+            raise Problem("bad-field", field=f"environmentVariables.{name}", reason="this name is Portway's own")
+        env[name] = value
+    recipe = Recipe(
+        argv=(str(runnable.python), f"{RUNTIME}/boot.py"),
+        env=env,
+        mounts=tuple(mounts),
+        cpu_milli=cpu,
+        mem_bytes=memory,
+        egress=deployment.egress,
+        start_deadline_s=settings.START_DEADLINE_S,
+        labels={"endpoint": deployment.endpoint.name, "deployment": deployment.name},
+    )
+    return recipe, notes
+
+
+def model_target(model: ModelVersion, mount_path: str) -> str:
+    """Where a model is mounted (spec 6.1 and 6.4): <root>/<name>/<version>."""
+    return f"{mount_path or MODELS_ROOT}/{model.asset.name}/{model.version}"

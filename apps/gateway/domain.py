@@ -1,0 +1,254 @@
+"""What the gateway should serve, and giving it that.
+
+The configuration is rendered from the database every time and written only where it changed, so publishing is safe to
+repeat. Workers publish at once; the controller publishes whatever was missed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jwt
+import structlog
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from django.conf import settings
+from django.db import transaction
+
+from apps.compute.domain import addresses
+from apps.core import leases
+from apps.core.errors import Problem
+from apps.gateway import envoy
+from apps.gateway.models import EndpointKey, Publication, Route
+from apps.gateway.publisher import Publisher
+
+log = structlog.get_logger(__name__)
+
+ISSUER = "portway"
+TOKEN_S = 3600
+LEASE_S = 15.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """One deployment as the gateway must know it."""
+
+    name: str
+    replica_set: str
+    concurrency: int
+    request_timeout_ms: int
+    ready_path: str
+    session: str
+
+
+def put_route(
+    *,
+    endpoint: str,
+    workspace: str,
+    auth: str,
+    traffic: dict[str, int],
+    mirror: dict[str, int],
+    targets: list[Target],
+    public: bool,
+    rate_per_second: int,
+) -> None:
+    """Say what the gateway should do for an endpoint; `publish()` makes it so."""
+    Route.objects.update_or_create(
+        endpoint=endpoint,
+        defaults={
+            "workspace": workspace,
+            "auth": auth,
+            "traffic": traffic,
+            "mirror": mirror,
+            "public": public,
+            "rate_per_second": rate_per_second,
+            "deployments": {
+                target.name: {
+                    "replica_set": target.replica_set,
+                    "concurrency": target.concurrency,
+                    "request_timeout_ms": target.request_timeout_ms,
+                    "ready_path": target.ready_path,
+                    "session": target.session,
+                }
+                for target in targets
+            },
+        },
+    )
+
+
+def drop_route(endpoint: str) -> None:
+    Route.objects.filter(endpoint=endpoint).delete()
+    EndpointKey.objects.filter(endpoint=endpoint).delete()
+
+
+# ---- keys and tokens
+
+
+def ensure_keys(endpoint: str, *, initial: dict[str, str] | None = None) -> None:
+    """Give the endpoint its two keys, if it has none; `initial` may bring the caller's own."""
+    for slot in ("primary", "secondary"):
+        if not EndpointKey.objects.filter(endpoint=endpoint, slot=slot).exists():
+            set_key(endpoint, slot, (initial or {}).get(slot))
+
+
+def set_key(endpoint: str, slot: str, value: str | None = None) -> None:
+    """Replace one key; a random one unless a value is given."""
+    value = value or secrets.token_urlsafe(32)
+    salt = _salt(endpoint)
+    digest = hashlib.sha256((salt + value).encode()).hexdigest()
+    EndpointKey.objects.update_or_create(
+        endpoint=endpoint, slot=slot, defaults={"salt": salt, "digest": digest, "value": value}
+    )
+
+
+def _salt(endpoint: str) -> str:
+    """Both keys share one salt, because the gateway hashes what it gets once."""
+    found = EndpointKey.objects.filter(endpoint=endpoint).values_list("salt", flat=True).first()
+    return found or secrets.token_hex(8)
+
+
+def keys_of(endpoint: str) -> dict[str, str]:
+    return {key.slot: key.value for key in EndpointKey.objects.filter(endpoint=endpoint)}
+
+
+@lru_cache(maxsize=1)
+def _signing_key() -> rsa.RSAPrivateKey:
+    path = settings.HOME.secrets / "tokens.pem"
+    if not path.exists():
+        made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = made.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        settings.HOME.write_secret("tokens.pem", pem)
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise TypeError(f"{path} is not an RSA key")
+    return key
+
+
+def jwks() -> dict[str, Any]:
+    """The public half of the key that signs endpoint tokens."""
+    data = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(_signing_key().public_key()))
+    kid = hashlib.sha256(data["n"].encode()).hexdigest()[:16]
+    return {"keys": [{**data, "kid": kid, "alg": "RS256", "use": "sig"}]}
+
+
+def issue_token(endpoint: str, *, subject: str) -> dict[str, Any]:
+    """A token for one endpoint, in Azure's shape (spec 4.5): valid an hour, to be renewed after 80 % of it."""
+    now = int(time.time())
+    claims = {"iss": ISSUER, "aud": endpoint, "sub": subject, "iat": now, "exp": now + TOKEN_S}
+    token = jwt.encode(claims, _signing_key(), algorithm="RS256", headers={"kid": jwks()["keys"][0]["kid"]})
+    return {
+        "accessToken": token,
+        "tokenType": "Bearer",
+        "expiryTimeUtc": now + TOKEN_S,
+        "refreshAfterTimeUtc": now + TOKEN_S * 8 // 10,
+    }
+
+
+# ---- rendering and publishing
+
+
+def front() -> envoy.Front:
+    """The gateway's own settings."""
+    home = settings.HOME
+    return envoy.Front(
+        bind=settings.BIND,
+        tls_port=settings.PORT,
+        http_port=settings.HTTP_PORT,
+        private_port=settings.PRIVATE_PORT,
+        xds=home.gateway / "xds",
+        access_log=home.logs / "access.jsonl",
+        admin_socket=home.envoy_admin_socket,
+        certificate=home.gateway / "certs" / "tls.crt",
+        private_key=home.gateway / "certs" / "tls.key",
+        web_socket=home.web_socket,
+        mlflow_socket=home.mlflow_socket,
+        issuer=ISSUER,
+        jwks=json.dumps(jwks()),
+    )
+
+
+def desired() -> tuple[envoy.Endpoint, ...]:
+    """Every endpoint with its replicas, as the database has it now."""
+    digests: dict[str, dict[str, str]] = {}
+    salts: dict[str, str] = {}
+    for key in EndpointKey.objects.only("endpoint", "slot", "salt", "digest"):
+        digests.setdefault(key.endpoint, {})[key.digest] = key.slot
+        salts[key.endpoint] = key.salt
+    return tuple(
+        envoy.Endpoint(
+            name=route.endpoint,
+            auth=(
+                envoy.KeyAuth(salts.get(route.endpoint, ""), digests.get(route.endpoint, {}))
+                if route.auth == "Key"
+                else envoy.TokenAuth(route.endpoint)
+            ),
+            deployments=tuple(_deployment(name, data) for name, data in sorted(route.deployments.items())),
+            traffic=route.traffic,
+            mirror=route.mirror,
+            rate_per_second=route.rate_per_second,
+            public=route.public,
+        )
+        for route in Route.objects.all()
+    )
+
+
+def _deployment(name: str, data: dict[str, Any]) -> envoy.Deployment:
+    return envoy.Deployment(
+        name=name,
+        replicas=tuple(addresses(data["replica_set"])),
+        concurrency=data["concurrency"],
+        request_timeout_ms=data["request_timeout_ms"],
+        ready_path=data["ready_path"],
+        session=data["session"],
+    )
+
+
+def publish(*, wait_s: float = 10.0) -> Publication:
+    """Give the gateway what the database says. Cheap when nothing changed.
+
+    Raises:
+        LeaseTaken: somebody else was publishing for longer than `wait_s`.
+    """
+    with leases.held("gateway/publish", ttl_s=LEASE_S, wait_s=wait_s):
+        setup, endpoints = front(), desired()
+        resources = envoy.render_all(setup, endpoints)
+        digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
+        last = Publication.objects.order_by("pk").first() or Publication.objects.create()
+        if last.digest == digest and last.accepted:
+            return last
+        last.version += 1
+        outcome = Publisher(setup.xds, setup.admin_socket).publish(resources, version=last.version)
+        last.digest, last.accepted, last.reason, last.seconds = digest, outcome.accepted, outcome.reason or "", outcome.seconds
+        last.save()
+        log.info("gateway.published", version=last.version, accepted=last.accepted, changed=outcome.changed, seconds=round(outcome.seconds, 3))
+        return last
+
+
+def publish_or_fail() -> None:
+    """Publish, for a handler that must know that it worked.
+
+    Raises:
+        Problem: "gateway-refused" with Envoy's reason, or "gateway-down" when Envoy does not run.
+    """
+    try:
+        outcome = publish()
+    except leases.LeaseTaken:
+        raise Problem("gateway-down") from None
+    if outcome.accepted is None:
+        raise Problem("gateway-down")
+    if not outcome.accepted:
+        raise Problem("gateway-refused", evidence=outcome.reason)
+
+
+@transaction.atomic
+def forget_publication() -> None:
+    """Make the next `publish()` write everything again, e.g. after the gateway's folder was lost."""
+    Publication.objects.all().delete()
