@@ -288,3 +288,6 @@ structlog.configure(
     wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
 )
+
+UV_CACHE_DIR = os.environ.get("PORTWAY_UV_CACHE", "") or HOME.environments / "uv-cache"
+ALLOW_SOURCE_BUILDS = env_bool("PORTWAY_ALLOW_SOURCE_BUILDS", default=False)

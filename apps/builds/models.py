@@ -32,3 +32,14 @@ class Build(models.Model):
     @property
     def tone(self) -> str:
         return BuildState(self.state).tone
+
+
+class Resolution(models.Model):
+    """What a request was resolved to the first time: the same request gets the same environment ever after."""
+
+    request_key = models.CharField(max_length=64, primary_key=True)
+    build = models.ForeignKey(Build, on_delete=models.CASCADE, related_name="requests")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.request_key[:12]

@@ -1,0 +1,154 @@
+"""Running uv: resolve, make the environment, install. Plain Python; every call has a deadline and can be cancelled."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+RESOLVE_S = 300.0
+INSTALL_S = 1800.0
+PROBE_S = 10.0
+LAST_LINES = 60
+KEEP = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR")
+
+
+class UvError(Exception):
+    """uv ended with an error; `output` are its last lines."""
+
+    def __init__(self, output: str, *, timed_out: bool = False) -> None:
+        super().__init__(output[-2000:])
+        self.output = output
+        self.timed_out = timed_out
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    path: Path
+    version: str  # "3.11.7"
+
+    @property
+    def minor(self) -> str:
+        return ".".join(self.version.split(".")[:2])
+
+
+def binary() -> Path:
+    """uv as installed beside the interpreter that runs us."""
+    return Path(sysconfig.get_path("scripts")) / "uv"
+
+
+def run(arguments: Sequence[str], *, cache: Path, timeout_s: float, log: Callable[[str], None], check: Callable[[], None]) -> str:
+    """Run uv, passing on each line of its output as it comes; returns all of stdout.
+
+    Raises:
+        UvError: it failed, or took longer than `timeout_s` seconds.
+        whatever `check` raises: uv is ended first.
+    """
+    env = {name: os.environ[name] for name in KEEP if name in os.environ}
+    env |= {name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_INDEX"))}
+    env |= {"UV_CACHE_DIR": str(cache), "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    env |= {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(cache)}
+    process = subprocess.Popen(
+        [str(binary()), *arguments],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = _pump(process, time.monotonic() + timeout_s, log, check)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(timeout=10)
+    if process.returncode != 0:
+        raise UvError("\n".join(err[-LAST_LINES:]))
+    return "".join(f"{line}\n" for line in out)
+
+
+def _pump(
+    process: subprocess.Popen[str], deadline: float, log: Callable[[str], None], check: Callable[[], None]
+) -> tuple[list[str], list[str]]:
+    out: list[str] = []
+    err: list[str] = []
+    with selectors.DefaultSelector() as selector:
+        for stream, lines in ((process.stdout, out), (process.stderr, err)):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ, lines)
+        while selector.get_map():
+            check()
+            if time.monotonic() > deadline:
+                raise UvError("\n".join(err[-LAST_LINES:]) or "no output", timed_out=True)
+            for key, _ in selector.select(timeout=0.5):
+                line = key.fileobj.readline()  # type: ignore[union-attr]
+                if not line:
+                    selector.unregister(key.fileobj)
+                    continue
+                key.data.append(line.rstrip("\n"))
+                if key.data is err:
+                    log(line.rstrip("\n"))
+    process.wait(timeout=10)
+    return out, err
+
+
+@lru_cache(maxsize=32)
+def interpreters() -> tuple[Interpreter, ...]:
+    """The Pythons at hand: our own first, then what lies in the usual places, newest minor first."""
+    found: dict[str, Interpreter] = {}
+    own = Interpreter(Path(sys._base_executable), sysconfig.get_config_var("py_version"))  # type: ignore[attr-defined]  # noqa: SLF001
+    found[own.minor] = own
+    roots = [Path("/usr/bin"), Path("/usr/local/bin"), *Path("/opt").glob("python*/bin")]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    roots += sorted(pyenv.glob("*/bin"), reverse=True)
+    for root in roots:
+        for path in sorted(root.glob("python3.*")):
+            if re.fullmatch(r"python3\.\d+", path.name) and path.name.removeprefix("python") not in found:
+                version = _version_of(path)
+                if version:
+                    found[".".join(version.split(".")[:2])] = Interpreter(path, version)
+    return tuple(found.values())
+
+
+def _version_of(path: Path) -> str:
+    """Its version, or "" when it does not run or cannot make environments."""
+    code = "import sys, venv, ensurepip; print('%d.%d.%d' % sys.version_info[:3])"
+    try:
+        done = subprocess.run([path, "-I", "-c", code], capture_output=True, text=True, timeout=PROBE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def choose(wanted: str) -> tuple[Interpreter, str]:
+    """The interpreter for a wanted version, and a sentence when it is not quite that one ("" when it is).
+
+    The wanted minor version when it is at hand; else the nearest newer one, else the nearest older one.
+    """
+    own, *others = interpreters()
+    if not wanted:
+        return own, ""
+    parts = [int(part) for part in re.findall(r"\d+", wanted)[:2]]
+    if len(parts) < 2:  # noqa: PLR2004 -- "python=3" names no minor version
+        return own, ""
+    target = (parts[0], parts[1])
+
+    def minor(each: Interpreter) -> tuple[int, ...]:
+        return tuple(int(part) for part in each.minor.split("."))
+
+    exact = [each for each in (own, *others) if minor(each) == target]
+    if exact:
+        return exact[0], ""
+    newer = sorted((each for each in (own, *others) if minor(each) > target), key=minor)
+    older = sorted((each for each in (own, *others) if minor(each) < target), key=minor, reverse=True)
+    best = (newer or older or [own])[0]
+    return best, f"Python {wanted} is asked for but not on this machine: Python {best.version} is used instead."
