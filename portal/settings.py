@@ -289,5 +289,5 @@ structlog.configure(
     cache_logger_on_first_use=True,
 )
 
-UV_CACHE_DIR = os.environ.get("PORTWAY_UV_CACHE", "") or HOME.environments / "uv-cache"
+UV_CACHE_DIR = os.environ.get("PORTWAY_UV_CACHE", "")  # uv's own cache unless set; best on the file system of the environments
 ALLOW_SOURCE_BUILDS = env_bool("PORTWAY_ALLOW_SOURCE_BUILDS", default=False)

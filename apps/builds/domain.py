@@ -165,11 +165,6 @@ def _ended(build: Build, state: BuildState, lines: list[str], error: dict[str, A
     build.save()
 
 
-def _cache() -> Path:
-    """uv's cache must share the environments' file system, or files are copied instead of linked."""
-    return Path(settings.UV_CACHE_DIR)
-
-
 def _resolve(request: Request, log: Log, check: Check) -> str:
     log(f"resolving {len(request.requirements)} requirements for Python {request.interpreter.version}")
     scratch = Path(settings.HOME.environments) / f"{request.key[:20]}.in"
@@ -177,7 +172,7 @@ def _resolve(request: Request, log: Log, check: Check) -> str:
     try:
         return uv.run(
             ["pip", "compile", "--no-header", "--no-annotate", *_wheels_only(), "-p", str(request.interpreter.path), str(scratch)],
-            cache=_cache(),
+            cache=settings.UV_CACHE_DIR,
             timeout_s=uv.RESOLVE_S,
             log=lambda _line: None,
             check=check,
@@ -196,12 +191,12 @@ def _install(path: Path, lock: str, interpreter: uv.Interpreter, log: Log, check
     if path.exists():
         shutil.rmtree(path)
     began = time.monotonic()
-    uv.run(["venv", "-q", "-p", str(interpreter.path), str(path)], cache=_cache(), timeout_s=60, log=log, check=check)
+    uv.run(["venv", "-q", "-p", str(interpreter.path), str(path)], cache=settings.UV_CACHE_DIR, timeout_s=60, log=log, check=check)
     (path / "requirements.lock").write_text(lock)
     if lock.strip():
         uv.run(
             ["pip", "install", "--python", str(path / "bin" / "python"), "--compile-bytecode", "--no-deps", *_wheels_only(), "-r", str(path / "requirements.lock")],
-            cache=_cache(),
+            cache=settings.UV_CACHE_DIR,
             timeout_s=uv.INSTALL_S,
             log=log,
             check=check,

@@ -18,7 +18,7 @@ RESOLVE_S = 300.0
 INSTALL_S = 1800.0
 PROBE_S = 10.0
 LAST_LINES = 60
-KEEP = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR")
+KEEP = ("PATH", "HOME", "XDG_CACHE_HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR")
 
 
 class UvError(Exception):
@@ -45,7 +45,7 @@ def binary() -> Path:
     return Path(sysconfig.get_path("scripts")) / "uv"
 
 
-def run(arguments: Sequence[str], *, cache: Path, timeout_s: float, log: Callable[[str], None], check: Callable[[], None]) -> str:
+def run(arguments: Sequence[str], *, cache: str, timeout_s: float, log: Callable[[str], None], check: Callable[[], None]) -> str:
     """Run uv, passing on each line of its output as it comes; returns all of stdout.
 
     Raises:
@@ -54,8 +54,9 @@ def run(arguments: Sequence[str], *, cache: Path, timeout_s: float, log: Callabl
     """
     env = {name: os.environ[name] for name in KEEP if name in os.environ}
     env |= {name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_INDEX"))}
-    env |= {"UV_CACHE_DIR": str(cache), "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
-    env |= {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(cache)}
+    env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    if cache:
+        env["UV_CACHE_DIR"] = cache
     process = subprocess.Popen(
         [str(binary()), *arguments],
         env=env,

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db.utils import OperationalError
+
+from apps.accounts import domain as accounts
+from apps.accounts.models import PersonalToken, User, Workspace
+from apps.compute import domain as compute
+from apps.gateway import domain as gateway
+from apps.gateway.certificates import ensure_certificates
+
+ATTEMPTS = 3
+
+
+class Command(BaseCommand):
+    help = "Make everything a start needs: tables, certificates, the administrator, the workspace `default`."
+
+    def handle(self, *_args: Any, **_options: Any) -> None:
+        try:
+            call_command("migrate", interactive=False, verbosity=0)
+        except OperationalError as error:
+            raise CommandError(f"the database cannot be used: {str(error).splitlines()[0]}") from error
+        compute.seed_instance_types()
+        report: dict[str, Any] = {}
+        if not User.objects.filter(username="admin").exists():
+            password = os.environ.get("PORTWAY_ADMIN_PASSWORD") or secrets.token_urlsafe(12)
+            accounts.ensure_admin(password=password)
+            report["admin_password"] = password
+        admin = User.objects.get(username="admin")
+        if not Workspace.objects.filter(name="default").exists():
+            accounts.create_workspace(name="default", actor=admin, display_name="Default")
+        self._sdk_token(admin)
+        home = settings.HOME
+        ensure_certificates(
+            ca=home.ca,
+            ca_key=home.secrets / "ca.key",
+            certificate=home.gateway / "certs" / "tls.crt",
+            private_key=home.gateway / "certs" / "tls.key",
+            names=[settings.HOST],
+        )
+        gateway.write_bootstrap()
+        self.stdout.write(json.dumps(report))
+
+    def _sdk_token(self, admin: User) -> None:
+        """The token `portway sdk-env` prints: readable only by the user who runs Portway."""
+        path = settings.HOME.secrets / "sdk-token"
+        if path.exists() and accounts.user_of_token(path.read_text()):
+            return
+        PersonalToken.objects.filter(user=admin, name="portway sdk-env").delete()
+        path.unlink(missing_ok=True)
+        _, token = accounts.create_token(user=admin, name="portway sdk-env")
+        settings.HOME.write_secret("sdk-token", token.encode())
