@@ -1,0 +1,45 @@
+"""Starts the scoring server: `<environment>/bin/python <this folder>/boot.py`.
+
+This file must leave no trace that user code could trip over: its folder leaves `sys.path`, and our package is loaded
+by its location under a private name, so a user's module called `runtime`, `serving`, `server` or `main` is never hidden.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from types import ModuleType
+
+PACKAGE = "_portway_serving"
+
+
+def load_package(folder: str) -> ModuleType:
+    """Import the package in `folder`/serving as `_portway_serving`, without a `sys.path` entry."""
+    home = os.path.join(folder, "serving")
+    spec = importlib.util.spec_from_file_location(
+        PACKAGE, os.path.join(home, "__init__.py"), submodule_search_locations=[home]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"the scoring server is not in {home}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> int:
+    here = os.path.dirname(os.path.abspath(__file__))
+    # Python puts a script's folder first; the user's modules must not meet ours there.
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != here]
+    overlay = os.environ.get("PORTWAY_OVERLAY", "")
+    if overlay and overlay not in sys.path:
+        sys.path.append(overlay)
+    sys.dont_write_bytecode = not os.access(here, os.W_OK)
+    load_package(here)
+    server = importlib.import_module(f"{PACKAGE}.server")
+    return int(server.main())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Builds the overlay: the packages of the scoring server, in a folder that a model's environment sees last.
+
+One folder per Python minor version and ABI, named by what is in it. Standard library only: it runs in the control plane,
+but also in a build container.
+"""
+
+from __future__ import annotations
+
+import compileall
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+PINS = {"granian": "2.8.7", "click": "8.5.1"}
+COMPLETE = ".complete"
+_PROBE_S = 60
+_INSTALL_S = 300
+_PROBE = (
+    "import json, platform, sys, sysconfig; print(json.dumps([list(sys.version_info[:2]), sys.implementation.cache_tag, "
+    "sysconfig.get_config_var('SOABI') or '', sysconfig.get_platform(), ' '.join(platform.libc_ver()[:1])]))"
+)
+
+
+class OverlayError(Exception):
+    """The overlay cannot be built; `str()` says why and what to do."""
+
+
+def ensure_overlay(python: Path, store: Path, uv: Path) -> Path:
+    """The overlay folder for this interpreter, built now when it is not there. Safe to call from many processes."""
+    abi = _abi(python)
+    folder = store / f"overlay-{abi[1]}-{_digest(abi)}"
+    if (folder / COMPLETE).is_file():
+        return folder
+    store.mkdir(parents=True, exist_ok=True)
+    with _locked(store / f".{folder.name}.lock"):
+        if not (folder / COMPLETE).is_file():
+            _build(python, folder, uv, same=abi == _abi(Path(sys.executable)))
+    return folder
+
+
+def _abi(python: Path) -> list[object]:
+    try:
+        done = subprocess.run(
+            [str(python), "-I", "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_S, check=True
+        )
+        found: list[object] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as exc:
+        raise OverlayError(f"{python} does not run: {exc}. Rebuild the model's environment.") from exc
+    if found[0] < [3, 10]:  # type: ignore[operator]
+        version = ".".join(map(str, found[0]))  # type: ignore[call-overload]
+        raise OverlayError(f"The scoring server needs Python 3.10 or newer; this environment has {version}.")
+    return found
+
+
+def _digest(abi: list[object]) -> str:
+    return hashlib.sha256(json.dumps([abi, PINS], sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _build(python: Path, folder: Path, uv: Path, *, same: bool) -> None:
+    half = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        if not (same and _copy_own(half)):
+            _install(python, half, uv)
+        (half / COMPLETE).write_text(json.dumps(PINS), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # a half-built one of an earlier crash
+        half.rename(folder)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _copy_own(target: Path) -> bool:
+    """Take the packages from our own environment; False when it has not exactly the pinned ones."""
+    try:
+        found = [metadata.distribution(name) for name in PINS]
+    except metadata.PackageNotFoundError:
+        return False
+    if any(dist.version != PINS[dist.metadata["Name"].lower()] for dist in found):
+        return False
+    for dist in found:
+        for entry in dist.files or ():
+            if ".." in entry.parts or "__pycache__" in entry.parts:
+                continue  # console scripts and stale bytecode
+            place = target / str(entry)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _link(Path(str(dist.locate_file(entry))), place)
+    compileall.compile_dir(str(target), quiet=2)
+    return (target / "granian").is_dir()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def _install(python: Path, target: Path, uv: Path) -> None:
+    command = [str(uv), "pip", "install", "--quiet", "--no-deps", "--compile-bytecode", "--python", str(python)]
+    command += ["--target", str(target), *(f"{name}=={version}" for name, version in PINS.items())]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_INSTALL_S,
+            check=False,
+            env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"},
+        )
+    except (OSError, subprocess.SubprocessError) as exc:
+        raise OverlayError(f"The scoring server's packages could not be installed: {exc}") from exc
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["uv said nothing"]
+        raise OverlayError(f"The scoring server's packages could not be installed: {lines[-1]}")
