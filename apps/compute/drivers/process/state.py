@@ -1,0 +1,186 @@
+"""The state folder: one folder per replica, written by its shim, read by everyone else. Nothing here starts anything."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import select
+import signal
+import stat
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apps.compute.drivers.base import FAILURE_NAME, Failure
+
+JSON_BYTES = 1024 * 1024
+FAILURE_BYTES = 64 * 1024
+CODE_CHARS, MESSAGE_CHARS, EVIDENCE_CHARS = 80, 2000, 16_000
+LOCKS = 64
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """None when the file is missing or is no JSON object."""
+    try:
+        with path.open("rb") as file:
+            value = json.loads(file.read(JSON_BYTES))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_json(path: Path, value: object) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump(value, file)
+    temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process, told from a later one with the same pid by its start time."""
+
+    pid: int
+    ticks: int
+
+    def alive(self) -> bool:
+        """It runs: neither gone, nor recycled, nor a zombie that nobody has collected yet."""
+        if self.pid <= 0:
+            return False
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return False
+        return bool(fields) and int(fields[19]) == self.ticks and fields[0] not in "ZX"
+
+    def signal(self, number: int) -> None:
+        """Signal this process and no other: the descriptor is taken before the start time is compared."""
+        with contextlib.suppress(ProcessLookupError), pidfd(self.pid) as fd:
+            if self.alive():
+                signal.pidfd_send_signal(fd, number)
+
+    def wait(self, timeout: float) -> bool:
+        """True when it has ended within `timeout` seconds."""
+        if not self.alive():
+            return True
+        try:
+            with pidfd(self.pid) as fd:
+                return not self.alive() or bool(select.select([fd], [], [], max(0.0, timeout))[0])
+        except ProcessLookupError:
+            return True
+
+
+@contextlib.contextmanager
+def pidfd(pid: int) -> Iterator[int]:
+    fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One replica's files."""
+
+    path: Path
+    run: Path
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def spec(self) -> dict[str, Any] | None:
+        return read_json(self.file("spec.json"))
+
+    def shim(self) -> dict[str, Any] | None:
+        return read_json(self.file("shim.json"))
+
+    def exit(self) -> dict[str, Any] | None:
+        return read_json(self.file("exit.json"))
+
+    def failure(self) -> Failure | None:
+        """What the replica wrote about its end: text of a stranger, so it is cut, cleaned and never followed."""
+        try:
+            fd = os.open(self.run / "s" / FAILURE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                return None
+            raw = os.read(fd, FAILURE_BYTES)
+        finally:
+            os.close(fd)
+        try:
+            value = json.loads(raw)
+        except (ValueError, RecursionError):
+            return Failure(
+                "unreadable",
+                "The replica left a failure report that is no JSON.",
+                clean(raw.decode(errors="replace"), EVIDENCE_CHARS),
+            )
+        if not isinstance(value, dict):
+            return None
+        code, message, evidence = (value.get(key, "") for key in ("code", "message", "evidence"))
+        return Failure(clean(code, CODE_CHARS), clean(message, MESSAGE_CHARS), clean(evidence, EVIDENCE_CHARS))
+
+
+def clean(value: object, limit: int) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    # Lone surrogates and NUL are valid JSON, but neither UTF-8 nor a database takes them.
+    text = text[:limit].encode("utf-8", "replace").decode()
+    return "".join(char for char in text if char in "\n\t" or char.isprintable())
+
+
+class Store:
+    """All replicas' folders below `root`, their short socket folders below `run_dir`, and who owns which."""
+
+    def __init__(self, root: Path, run_dir: Path) -> None:
+        self.root = root
+        self.run_dir = run_dir
+
+    def prepare(self) -> None:
+        for folder in (self.root, self.root / ".locks", self.root / ".owners"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def folder(self, name: str) -> Folder:
+        return Folder(self.root / name, self.run_dir / name)
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """One starter at a time per name, over all processes. Names share a few lock files, so none is ever left."""
+        shard = zlib.crc32(name.encode()) % LOCKS
+        fd = os.open(self.root / ".locks" / str(shard), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def owner_dir(self, owner: str) -> Path:
+        return self.root / ".owners" / hashlib.sha256(owner.encode()).hexdigest()[:32]
+
+    def own(self, owner: str, name: str) -> None:
+        folder = self.owner_dir(owner)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / name).touch()
+
+    def disown(self, owner: str, name: str) -> None:
+        (self.owner_dir(owner) / name).unlink(missing_ok=True)
+
+    def owned(self, owner: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self.owner_dir(owner)))
+        except FileNotFoundError:
+            return []
