@@ -56,7 +56,9 @@ def _deployment(where: str, deployment: Deployment) -> None:
     if not deployment.ready_path.startswith("/"):
         raise ValueError(f"{where}: the readiness path {deployment.ready_path!r} does not begin with '/'.")
     if not SESSION.fullmatch(deployment.session):
-        raise ValueError(f"{where}: the session {deployment.session!r} has characters a header cannot carry as they are.")
+        raise ValueError(
+            f"{where}: the session {deployment.session!r} has characters a header cannot carry as they are."
+        )
     _unique(f"replica of {where.lower()}", deployment.replicas)
     try:
         addresses = [parse_address(replica) for replica in deployment.replicas]

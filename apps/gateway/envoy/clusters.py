@@ -2,7 +2,17 @@
 
 from collections.abc import Iterable
 
-from apps.gateway.envoy.types import Address, Deployment, Endpoint, Front, Json, all_clusters, cluster_name, parse_address, typed
+from apps.gateway.envoy.types import (
+    Address,
+    Deployment,
+    Endpoint,
+    Front,
+    Json,
+    all_clusters,
+    cluster_name,
+    parse_address,
+    typed,
+)
 
 UNBOUNDED = 100_000
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -99,7 +109,9 @@ def _protocol(options: Json, idle: str) -> Json:
 def _ready(deployment: Deployment, interval: str) -> Json:
     """A busy single-threaded model answers its check only after the request at hand: give it that long."""
     seconds = min(LONGEST_CHECK_S, max(1.0, deployment.request_timeout_ms / 1000))
-    probe: Json = {"tcp_health_check": {}} if deployment.grpc else {"http_health_check": {"path": deployment.ready_path}}
+    probe: Json = (
+        {"tcp_health_check": {}} if deployment.grpc else {"http_health_check": {"path": deployment.ready_path}}
+    )
     return {
         "timeout": f"{seconds:.3f}s",
         "interval": interval,

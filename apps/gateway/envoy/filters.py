@@ -25,11 +25,18 @@ USER_HEADER = "x-portway-user"
 CLIENT_HEADER = "x-portway-client"
 
 # What ext_authz shows to web: who asks, and enough to tell a browser from a client and a foreign page from our own.
-ASKED = ("authorization", "cookie", "accept", "origin", "sec-fetch-site", "x-forwarded-proto", "x-forwarded-for", "x-request-id")
-ANSWERED = ("location", "www-authenticate", "set-cookie")
-CORS_SENT = (
-    "authorization, content-type, accept, azureml-model-deployment, x-ms-client-request-id, x-ms-request-id, x-request-id"
+ASKED = (
+    "authorization",
+    "cookie",
+    "accept",
+    "origin",
+    "sec-fetch-site",
+    "x-forwarded-proto",
+    "x-forwarded-for",
+    "x-request-id",
 )
+ANSWERED = ("location", "www-authenticate", "set-cookie")
+CORS_SENT = "authorization, content-type, accept, azureml-model-deployment, x-ms-client-request-id, x-ms-request-id, x-request-id"
 CORS_SHOWN = (
     "x-request-id, x-ms-client-request-id, azureml-model-deployment, azureml-model-session, "
     "ms-azureml-model-error-statuscode, ms-azureml-model-error-reason, retry-after, "
@@ -95,7 +102,11 @@ def _auth(auth: Auth) -> Json:
 
 def _audience(audience: str) -> Json:
     """Audiences sit on routes, so that a new endpoint changes no listener."""
-    matcher = {"filter": JWT, "path": [{"key": PAYLOAD}, {"key": "aud"}], "value": {"string_match": {"exact": audience}}}
+    matcher = {
+        "filter": JWT,
+        "path": [{"key": PAYLOAD}, {"key": "aud"}],
+        "value": {"string_match": {"exact": audience}},
+    }
     policy = {"permissions": [{"any": True}], "principals": [{"sourced_metadata": {"metadata_matcher": matcher}}]}
     return typed(f"{HTTP}.rbac.v3.RBACPerRoute", rbac={"rules": {"action": "ALLOW", "policies": {"audience": policy}}})
 
@@ -132,7 +143,8 @@ def endpoint_rates(endpoints: Iterable[Endpoint]) -> Json:
         always_consume_default_token_bucket=False,
         rate_limits=[{"actions": [action]}],
         descriptors=[
-            {"entries": [{"key": "endpoint", "value": e.name}], "token_bucket": _bucket(e.rate_per_second)} for e in endpoints
+            {"entries": [{"key": "endpoint", "value": e.name}], "token_bucket": _bucket(e.rate_per_second)}
+            for e in endpoints
         ],
         filter_enabled=everyone,
         filter_enforced=everyone,

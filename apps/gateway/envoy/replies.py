@@ -45,7 +45,9 @@ MODEL_DOWN = (
     "No replica of the deployment can take the request right now (%RESPONSE_FLAGS%). "
     "Try again in a few seconds; if it stays like this, look at the deployment's status and logs."
 )
-STUDIO_DOWN = "The part of Portway that answers this address is not running (%RESPONSE_FLAGS%). Try again in a few seconds."
+STUDIO_DOWN = (
+    "The part of Portway that answers this address is not running (%RESPONSE_FLAGS%). Try again in a few seconds."
+)
 BAD_REQUEST = "The request is not well formed (%RESPONSE_CODE_DETAILS%). Header names must not contain an underscore."
 
 
@@ -60,7 +62,12 @@ def local_replies() -> Json:
             # local_ratelimit has not set its flag yet when the mappers run: its status, after UO
             _mapper(_status("EQ", 429), code="RateLimited", message=RATE),
             _mapper(_all(_unavailable(), _wants_html(), _not_model()), page=MAINTENANCE, retry=RETRY_UNAVAILABLE),
-            _mapper(_all(_unavailable(), _not_model()), code="ServiceUnavailable", message=STUDIO_DOWN, retry=RETRY_UNAVAILABLE),
+            _mapper(
+                _all(_unavailable(), _not_model()),
+                code="ServiceUnavailable",
+                message=STUDIO_DOWN,
+                retry=RETRY_UNAVAILABLE,
+            ),
             _mapper(_unavailable(), code="ServiceUnavailable", message=MODEL_DOWN, retry=RETRY_UNAVAILABLE),
             _mapper(_status("EQ", 400), code="BadRequest", message=BAD_REQUEST),
             _mapper(_status("EQ", 401), code="Unauthorized", message=UNAUTHORIZED),

@@ -18,7 +18,9 @@ NO_ENDPOINT = (
     "the endpoint's page and the scoringUri of the API show the exact one."
 )
 NO_DEPLOYMENT = "The endpoint has no deployment of the name given in the azureml-model-deployment header."
-NO_TRAFFIC = "No deployment has traffic. Give one a share above 0 %, or name one in the azureml-model-deployment header."
+NO_TRAFFIC = (
+    "No deployment has traffic. Give one a share above 0 %, or name one in the azureml-model-deployment header."
+)
 NO_PAGE = "There is nothing at this address."
 
 
@@ -73,7 +75,9 @@ def _grpc_routes(endpoints: list[Endpoint]) -> list[Json]:
     return [*routes, missing]
 
 
-def _routes(endpoint: Endpoint, match: Json, kind: str, speakers: tuple[Deployment, ...], *, rewrite: bool) -> list[Json]:
+def _routes(
+    endpoint: Endpoint, match: Json, kind: str, speakers: tuple[Deployment, ...], *, rewrite: bool
+) -> list[Json]:
     """Too large, named deployment, unknown deployment, split: in that order."""
     name = f"{endpoint.name}{kind}"
     routes = [_too_large(endpoint, name, match)] if rewrite else []
