@@ -120,18 +120,26 @@ class Home:
         return path.read_text()
 
     def write_secret(self, name: str, content: bytes) -> None:
-        """Write a secret with mode 0600, whole or not at all; the first of two writers wins."""
+        """Write a secret, whole or not at all; the first of two writers wins."""
         self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self.secrets / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
         try:
-            os.link(draft, self.secrets / name)
+            self.write_private(self.secrets / name, content, replace=False)
         except FileExistsError:
             pass
+
+    def write_private(self, path: Path, content: bytes | str, *, replace: bool = True) -> None:
+        """Write a file with mode 0600 at once. Raises FileExistsError when it is there and may not be replaced."""
+        draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+        try:
+            if replace:
+                draft.replace(path)
+            else:
+                os.link(draft, path)
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
 
 
 def env_int(name: str, default: int) -> int:

@@ -6,4 +6,4 @@ class CoreConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from apps.core import reconcile  # noqa: F401, PLC0415 -- registers the controller's jobs
+        from apps.core import beat, reconcile  # noqa: F401, PLC0415 -- registers the sign of life and the jobs

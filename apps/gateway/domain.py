@@ -165,14 +165,25 @@ def front() -> envoy.Front:
         private_port=settings.PRIVATE_PORT,
         xds=home.gateway / "xds",
         access_log=home.logs / "access.jsonl",
+        envoy_log=home.logs / "gateway.log",
         admin_socket=home.envoy_admin_socket,
         certificate=home.gateway / "certs" / "tls.crt",
         private_key=home.gateway / "certs" / "tls.key",
-        web_socket=home.web_socket,
-        mlflow_socket=home.mlflow_socket,
+        web=f"unix:{home.web_socket}",
+        mlflow=f"unix:{home.mlflow_socket}",
         issuer=ISSUER,
-        jwks=json.dumps(jwks()),
+        jwks=jwks(),
     )
+
+
+def write_bootstrap() -> None:
+    """What Envoy is started with: its bootstrap, and a first configuration when there is none yet."""
+    setup = front()
+    setup.xds.mkdir(parents=True, exist_ok=True)
+    draft = setup.xds.parent / "bootstrap.json.draft"
+    draft.write_text(json.dumps(envoy.render_bootstrap(setup), indent=1))
+    draft.replace(setup.xds.parent / "bootstrap.json")
+    publish()
 
 
 def desired() -> tuple[envoy.Endpoint, ...]:
@@ -219,13 +230,13 @@ def publish(*, wait_s: float = 10.0) -> Publication:
     """
     with leases.held("gateway/publish", ttl_s=LEASE_S, wait_s=wait_s):
         setup, endpoints = front(), desired()
-        resources = envoy.render_all(setup, endpoints)
+        resources = envoy.render(setup, endpoints)
         digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
         last = Publication.objects.order_by("pk").first() or Publication.objects.create()
         if last.digest == digest and last.accepted:
             return last
         last.version += 1
-        outcome = Publisher(setup.xds, setup.admin_socket).publish(resources, version=last.version)
+        outcome = Publisher(setup.xds, setup.admin_socket, setup.envoy_log).publish(resources, version=last.version)
         last.digest, last.accepted, last.reason, last.seconds = digest, outcome.accepted, outcome.reason or "", outcome.seconds
         last.save()
         log.info("gateway.published", version=last.version, accepted=last.accepted, changed=outcome.changed, seconds=round(outcome.seconds, 3))

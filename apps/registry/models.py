@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from django.conf import settings
 from django.db import models
 
@@ -112,3 +114,21 @@ class CodeVersion(AssetVersion):
 
     class Meta(AssetVersion.Meta):
         abstract = False
+
+
+class Upload(models.Model):
+    """Content that was sent and may be registered: the only way a caller can name a tree."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE)
+    tree = models.ForeignKey(Tree, on_delete=models.PROTECT)
+    path = models.CharField(max_length=500, blank=True, help_text="the top folder of what was sent, if it has just one")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def uri(self) -> str:
+        return f"portway://uploads/{self.id}" + (f"/{self.path}" if self.path else "")

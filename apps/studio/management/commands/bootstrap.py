@@ -38,13 +38,7 @@ class Command(BaseCommand):
             accounts.create_workspace(name="default", actor=admin, display_name="Default")
         self._sdk_token(admin)
         home = settings.HOME
-        ensure_certificates(
-            ca=home.ca,
-            ca_key=home.secrets / "ca.key",
-            certificate=home.gateway / "certs" / "tls.crt",
-            private_key=home.gateway / "certs" / "tls.key",
-            names=[settings.HOST],
-        )
+        ensure_certificates(home.gateway / "certs", ca_pem=home.ca, extra_names=[settings.HOST])
         gateway.write_bootstrap()
         self.stdout.write(json.dumps(report))
 

@@ -1,0 +1,273 @@
+"""Models, environments and code on the wire (wire 5.7)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import OpenApiTypes, extend_schema
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.models import Workspace
+from apps.api import arm
+from apps.api import serializers as shapes
+from apps.api.views import WorkspaceView, listing, one
+from apps.core.errors import Problem
+from apps.endpoints.models import OnlineDeployment
+from apps.registry import domain, sources, uploads
+from apps.registry.models import Asset, AssetVersion, Code, CodeVersion, Environment, EnvironmentVersion, Model, ModelVersion
+from apps.registry.queries import latest, next_version
+
+ANY = OpenApiTypes.OBJECT
+
+
+class AssetView(WorkspaceView):
+    """One kind of asset. Subclasses say how its versions look and how they are made."""
+
+    kind: ClassVar[str]
+    label: ClassVar[str]
+    series: ClassVar[type[Asset]]
+    versions: ClassVar[type[AssetVersion]]
+    body: ClassVar[type[shapes.Strict]]
+
+    def assets(self) -> Any:
+        rows = self.series._default_manager.filter(workspace=self.workspace)  # noqa: SLF001 -- Django's public API
+        return _listed(rows, self.request)
+
+    def asset(self, name: str) -> Any:
+        return one(self.series._default_manager.filter(workspace=self.workspace, name=name), self.label, name)  # noqa: SLF001
+
+    def version_rows(self, name: str) -> Any:
+        return self.versions._default_manager.filter(  # noqa: SLF001
+            asset__workspace=self.workspace, asset__name=name
+        ).select_related("asset", "created_by")
+
+    def show(self, version: Any) -> dict[str, Any]:
+        properties = {
+            "description": version.description,
+            "tags": version.tags,
+            "properties": version.properties,
+            "isAnonymous": version.is_anonymous,
+            "isArchived": version.is_archived,
+            "provisioningState": "Succeeded",
+            **self.properties_of(version),
+        }
+        path = f"{self.kind}/{version.asset.name}/versions/{version.version}"
+        return arm.resource(self.workspace, path, f"{self.kind}/versions", version, properties)
+
+    def show_container(self, asset: Any) -> dict[str, Any]:
+        newest = latest(asset)
+        properties = {
+            "description": asset.description,
+            "tags": asset.tags,
+            "properties": asset.properties,
+            "isArchived": asset.is_archived,
+            "latestVersion": newest.version if newest else None,
+            "nextVersion": next_version(asset),
+            "provisioningState": "Succeeded",
+        }
+        return arm.resource(self.workspace, f"{self.kind}/{asset.name}", self.kind, asset, properties)
+
+    def properties_of(self, version: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def register(self, name: str, version: str, given: dict[str, Any], common: dict[str, Any]) -> tuple[Any, bool]:
+        raise NotImplementedError
+
+
+def _listed(rows: Any, request: Request) -> Any:
+    """`listViewType` (wire 4): ActiveOnly is the default."""
+    view = request.query_params.get("listViewType", "ActiveOnly").lower()
+    if view == "all":
+        return rows
+    return rows.filter(is_archived=view == "archivedonly")
+
+
+def _common(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields that every version has."""
+    return {
+        "description": given.get("description") or "",
+        "tags": given.get("tags") or {},
+        "properties": given.get("properties") or {},
+        "is_anonymous": given["isAnonymous"],
+        "is_archived": given["isArchived"],
+    }
+
+
+class Containers(AssetView):
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, **_: Any) -> Response:
+        return listing(self.show_container(each) for each in self.assets())
+
+
+class Container(AssetView):
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, name: str, **_: Any) -> Response:
+        return Response(self.show_container(self.asset(name)))
+
+    @extend_schema(request=shapes.ContainerBody, responses=ANY)
+    def put(self, request: Request, name: str, **_: Any) -> Response:
+        """Describe, tag, archive or restore a whole asset."""
+        given = self.valid(shapes.ContainerBody, request.data)["properties"]
+        asset = self.asset(name)
+        asset.description = given.get("description") or ""
+        asset.tags = given.get("tags") or {}
+        asset.is_archived = given["isArchived"]
+        asset.save(update_fields=["description", "tags", "is_archived"])
+        return Response(self.show_container(asset))
+
+
+class Versions(AssetView):
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, name: str, **_: Any) -> Response:
+        rows = _listed(self.version_rows(name), request).order_by("-created_at", "-pk")
+        if request.query_params.get("hash"):
+            hits = self.versions._default_manager.filter(asset__workspace=self.workspace)  # noqa: SLF001
+            rows = hits.filter(hash_sha256=request.query_params["hash"]).select_related("asset") if self.kind == "codes" else rows
+        top = request.query_params.get("$top", "")
+        if top and not top.isdigit():
+            raise Problem("bad-field", field="$top", reason="must be a number")
+        return listing(self.show(each) for each in rows[: int(top) if top else 1000])
+
+
+class Version(AssetView):
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, name: str, version: str, **_: Any) -> Response:
+        return Response(self.show(one(self.version_rows(name).filter(version=version), self.label, f"{name}:{version}")))
+
+    @extend_schema(responses={200: ANY, 201: ANY})
+    def put(self, request: Request, name: str, version: str, **_: Any) -> Response:
+        given = self.valid(self.body, request.data)["properties"]
+        made, new = self.register(name, version, given, _common(given))
+        return Response(self.show(made), status=201 if new else 200)
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, name: str, version: str, **_: Any) -> Response:
+        found = self.version_rows(name).filter(version=version).first()
+        if found is not None:
+            domain.delete_version(version=found, actor=request.user, users=_users(self.kind, found))
+        return Response(status=204)
+
+
+def _users(kind: str, version: Any) -> list[str]:
+    field = {"models": "model", "environments": "environment", "codes": "code"}[kind]
+    return [str(each) for each in OnlineDeployment.objects.filter(**{field: version}).select_related("endpoint")]
+
+
+class ModelKind:
+    kind = "models"
+    label = "model"
+    series = Model
+    versions = ModelVersion
+    body = shapes.ModelBody
+    workspace: Workspace
+    request: Request
+
+    def properties_of(self, version: ModelVersion) -> dict[str, Any]:
+        return {
+            "modelType": version.type,
+            "modelUri": version.source or f"portway://models/{version.asset.name}/{version.version}",
+            "flavors": {name: {"data": {}} for name in version.flavors},
+            "jobName": version.run_id or None,
+        }
+
+    def register(self, name: str, version: str, given: dict[str, Any], common: dict[str, Any]) -> tuple[Any, bool]:
+        found = ModelVersion.objects.filter(asset__workspace=self.workspace, asset__name=name, version=version).first()
+        if found is not None and given["modelUri"] == self.properties_of(found)["modelUri"]:
+            source = sources.Source(found.tree, found.path, found.source, found.run_id)  # a PUT of what GET gave: archive, restore
+        else:
+            source = sources.resolve(given["modelUri"], workspace=self.workspace, actor=self.request.user)
+        return domain.register_model(
+            workspace=self.workspace,
+            name=name,
+            version=version,
+            tree=source.tree,
+            path=source.path,
+            source=source.uri,
+            run_id=source.run_id,
+            type=given["modelType"],
+            actor=self.request.user,
+            **common,
+        )
+
+
+class EnvironmentKind:
+    kind = "environments"
+    label = "environment"
+    series = Environment
+    versions = EnvironmentVersion
+    body = shapes.EnvironmentBody
+    workspace: Workspace
+    request: Request
+
+    def properties_of(self, version: EnvironmentVersion) -> dict[str, Any]:
+        optional = {"condaFile": version.conda_file, "requirements": version.requirements, "image": version.image}
+        shown = {key: value for key, value in optional.items() if value}
+        if version.inference_config:
+            shown["inferenceConfig"] = version.inference_config
+        return {**shown, "osType": version.os_type, "environmentType": "UserCreated"}
+
+    def register(self, name: str, version: str, given: dict[str, Any], common: dict[str, Any]) -> tuple[Any, bool]:
+        return domain.register_environment(
+            workspace=self.workspace,
+            name=name,
+            version=version,
+            image=given.get("image") or "",
+            conda_file=given.get("condaFile") or "",
+            requirements=given.get("requirements") or "",
+            inference_config=given.get("inferenceConfig"),
+            actor=self.request.user,
+            **common,
+        )
+
+
+class CodeKind:
+    kind = "codes"
+    label = "code"
+    series = Code
+    versions = CodeVersion
+    body = shapes.CodeBody
+    workspace: Workspace
+    request: Request
+
+    def properties_of(self, version: CodeVersion) -> dict[str, Any]:
+        return {"codeUri": f"portway://codes/{version.asset.name}/{version.version}", "properties": _hash_of(version)}
+
+    def register(self, name: str, version: str, given: dict[str, Any], common: dict[str, Any]) -> tuple[Any, bool]:
+        source = sources.resolve(given["codeUri"], workspace=self.workspace, actor=self.request.user)
+        digest = str((given.get("properties") or {}).get("hash_sha256") or "")
+        return domain.register_code(
+            workspace=self.workspace,
+            name=name,
+            version=version,
+            tree=source.tree,
+            path=source.path,
+            hash_sha256=digest,
+            actor=self.request.user,
+            **{**common, "properties": {}},
+        )
+
+
+def _hash_of(version: CodeVersion) -> dict[str, str]:
+    return {"hash_sha256": version.hash_sha256, "hash_version": "202208"} if version.hash_sha256 else {}
+
+
+class Uploads(WorkspaceView):
+    """Sending files: multipart with one zip as `file`, or any number of `files` named by their relative paths."""
+
+    parser_classes: ClassVar[list[Any]] = [MultiPartParser]
+
+    @extend_schema(
+        request={"multipart/form-data": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}},
+        responses={201: ANY},
+    )
+    def post(self, request: Request, **_: Any) -> Response:
+        upload = uploads.receive(
+            workspace=self.workspace,
+            archive=request.FILES.get("file"),
+            files=request.FILES.getlist("files"),
+            paths=request.data.getlist("paths"),
+            actor=request.user,
+        )
+        return Response({"uri": upload.uri, "files": upload.tree.files, "bytes": upload.tree.size_bytes}, status=201)

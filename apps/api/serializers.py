@@ -1,0 +1,226 @@
+"""The bodies on the wire. One place says what is accepted; everything else is refused (spec D5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.core.errors import Problem
+from apps.registry.enums import ModelType
+
+
+class Strict(serializers.Serializer):
+    """Refuses fields it does not know; `echoed` names those the SDK sends back from a GET, which are dropped (wire 3.5)."""
+
+    echoed: frozenset[str] = frozenset()
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise serializers.ValidationError("must be an object")
+        unknown = set(data) - set(self.fields) - self.echoed
+        if unknown:
+            path = ".".join(filter(None, [_path(self), sorted(unknown)[0]]))
+            raise Problem("unknown-field", field=path, target=path)
+        return super().to_internal_value({key: value for key, value in data.items() if key in self.fields})
+
+
+def _path(serializer: serializers.BaseSerializer) -> str:
+    names = []
+    node: Any = serializer
+    while node is not None and node.field_name:
+        names.append(node.field_name)
+        node = node.parent
+    return ".".join(reversed(names))
+
+
+class AnyCase(serializers.ChoiceField):
+    """A choice whose case does not matter (wire 3.5); gives back our own spelling."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, str):
+            for key in self.choices:
+                if str(key).lower() == data.lower():
+                    return key
+        return super().to_internal_value(data)
+
+
+class TextMap(serializers.DictField):
+    """A map of names to texts; numbers and booleans become text, as the SDK's YAML loader leaves them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(child=serializers.CharField(allow_blank=True, max_length=32_000, trim_whitespace=False), **options)
+
+    def to_internal_value(self, data: Any) -> Any:
+        result: dict[str, str] = super().to_internal_value(data)
+        if any("\x00" in key + value for key, value in result.items()):
+            raise serializers.ValidationError("must not hold NUL characters")
+        return result
+
+
+def optional(field: type[serializers.Field], **options: Any) -> serializers.Field:
+    return field(required=False, allow_null=True, **options)
+
+
+class EndpointProperties(Strict):
+    echoed = frozenset({"scoringUri", "swaggerUri", "provisioningState"})
+    authMode = AnyCase(["Key", "AMLToken", "AADToken"], required=False)  # noqa: N815 -- the wire's name
+    description = optional(serializers.CharField, allow_blank=True, max_length=5000)
+    properties = TextMap(required=False, allow_null=True)
+    traffic = serializers.DictField(required=False, allow_null=True)
+    mirrorTraffic = serializers.DictField(required=False, allow_null=True)  # noqa: N815
+    publicNetworkAccess = optional(AnyCase, choices=["Enabled", "Disabled"])  # noqa: N815
+    compute = optional(serializers.CharField, allow_blank=True)
+    keys = optional(serializers.DictField)
+
+
+ARM_ECHO = frozenset({"id", "name", "type", "systemData", "kind", "etag"})
+
+
+class EndpointBody(Strict):
+    echoed = ARM_ECHO
+    location = optional(serializers.CharField, allow_blank=True)
+    tags = TextMap(required=False, allow_null=True)
+    identity = optional(serializers.DictField)
+    properties = EndpointProperties()
+
+
+class EndpointPatch(Strict):
+    tags = TextMap(required=False)
+    properties = EndpointProperties(required=False)
+
+
+class Sku(Strict):
+    echoed = frozenset({"tier", "size", "family"})
+    name = optional(serializers.CharField)
+    capacity = serializers.IntegerField(required=False, min_value=0, max_value=10_000)
+
+
+class CodeConfiguration(Strict):
+    codeId = optional(serializers.CharField)  # noqa: N815
+    scoringScript = serializers.CharField()  # noqa: N815
+
+
+class RequestSettings(Strict):
+    requestTimeout = optional(serializers.CharField)  # noqa: N815
+    maxConcurrentRequestsPerInstance = optional(serializers.IntegerField)  # noqa: N815
+    maxQueueWait = optional(serializers.CharField)  # noqa: N815
+
+
+class Probe(Strict):
+    initialDelay = optional(serializers.CharField)  # noqa: N815
+    period = optional(serializers.CharField)
+    timeout = optional(serializers.CharField)
+    failureThreshold = optional(serializers.IntegerField, min_value=1)  # noqa: N815
+    successThreshold = optional(serializers.IntegerField, min_value=1)  # noqa: N815
+
+
+class ScaleSettings(Strict):
+    scaleType = AnyCase(["Default"])  # noqa: N815
+
+
+class DeploymentProperties(Strict):
+    echoed = frozenset({"provisioningState"})
+    endpointComputeType = AnyCase(["Managed"], required=False)  # noqa: N815
+    description = optional(serializers.CharField, allow_blank=True, max_length=5000)
+    model = optional(serializers.CharField)
+    modelMountPath = optional(serializers.RegexField, regex=r"^/[A-Za-z0-9._/-]+$")  # noqa: N815
+    codeConfiguration = CodeConfiguration(required=False, allow_null=True)  # noqa: N815
+    environmentId = optional(serializers.CharField)  # noqa: N815
+    environmentVariables = TextMap(required=False, allow_null=True)  # noqa: N815
+    instanceType = optional(serializers.CharField)  # noqa: N815
+    appInsightsEnabled = optional(serializers.BooleanField)  # noqa: N815
+    scaleSettings = ScaleSettings(required=False, allow_null=True)  # noqa: N815
+    requestSettings = RequestSettings(required=False, allow_null=True)  # noqa: N815
+    livenessProbe = Probe(required=False, allow_null=True)  # noqa: N815
+    readinessProbe = Probe(required=False, allow_null=True)  # noqa: N815
+    egressPublicNetworkAccess = optional(AnyCase, choices=["Enabled", "Disabled"])  # noqa: N815
+    properties = TextMap(required=False, allow_null=True)
+
+
+class DeploymentBody(Strict):
+    echoed = ARM_ECHO
+    location = optional(serializers.CharField, allow_blank=True)
+    tags = TextMap(required=False, allow_null=True)
+    sku = Sku(required=False, allow_null=True)
+    properties = DeploymentProperties()
+
+
+class DeploymentPatch(Strict):
+    tags = TextMap(required=False)
+    sku = Sku(required=False)
+
+
+class RegenerateKeys(Strict):
+    keyType = AnyCase(["Primary", "Secondary"])  # noqa: N815
+    keyValue = optional(serializers.CharField)  # noqa: N815
+
+
+class LogRequest(Strict):
+    containerType = optional(AnyCase, choices=["StorageInitializer", "InferenceServer"])  # noqa: N815
+    tail = optional(serializers.IntegerField, min_value=1, max_value=5000)
+
+
+class AssetProperties(Strict):
+    echoed = frozenset({"provisioningState", "stage", "jobName", "assetUri"})
+    description = optional(serializers.CharField, allow_blank=True, max_length=5000)
+    tags = TextMap(required=False, allow_null=True)
+    properties = TextMap(required=False, allow_null=True)
+    isAnonymous = serializers.BooleanField(required=False, default=False)  # noqa: N815
+    isArchived = serializers.BooleanField(required=False, default=False)  # noqa: N815
+
+
+class ModelProperties(AssetProperties):
+    modelType = AnyCase(ModelType.values, required=False, default=ModelType.CUSTOM)  # noqa: N815
+    modelUri = serializers.CharField()  # noqa: N815
+    flavors = optional(serializers.DictField)
+
+
+class ModelBody(Strict):
+    echoed = ARM_ECHO
+    properties = ModelProperties()
+
+
+class Route(Strict):
+    port = serializers.IntegerField(min_value=1, max_value=65_535)
+    path = serializers.CharField()
+
+
+class InferenceConfig(Strict):
+    livenessRoute = Route()  # noqa: N815
+    readinessRoute = Route()  # noqa: N815
+    scoringRoute = Route()  # noqa: N815
+
+
+class EnvironmentProperties(AssetProperties):
+    echoed = AssetProperties.echoed | {"environmentType"}
+    image = optional(serializers.CharField)
+    condaFile = optional(serializers.CharField, trim_whitespace=False)  # noqa: N815
+    requirements = optional(serializers.CharField, trim_whitespace=False)
+    osType = optional(AnyCase, choices=["Linux"])  # noqa: N815
+    inferenceConfig = InferenceConfig(required=False, allow_null=True)  # noqa: N815
+
+
+class EnvironmentBody(Strict):
+    echoed = ARM_ECHO
+    properties = EnvironmentProperties()
+
+
+class CodeProperties(AssetProperties):
+    codeUri = serializers.CharField()  # noqa: N815
+    properties = serializers.DictField(required=False, allow_null=True)
+
+
+class CodeBody(Strict):
+    echoed = ARM_ECHO
+    properties = CodeProperties()
+
+
+class ContainerProperties(AssetProperties):
+    echoed = AssetProperties.echoed | {"latestVersion", "nextVersion", "dataType"}
+
+
+class ContainerBody(Strict):
+    echoed = ARM_ECHO
+    properties = ContainerProperties()

@@ -1,0 +1,67 @@
+"""One set of views under two prefixes (spec D1): the ARM path for the SDK, the short one for people."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from apps.api import assets, discovery, health, online, workspaces
+
+ARM = "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
+
+
+def asset_urls(kind: type) -> list[URLPattern]:
+    """The four routes of one kind of asset."""
+    name = kind.kind  # type: ignore[attr-defined]
+
+    def view(base: type) -> object:
+        return type(f"{name.title()}{base.__name__}", (kind, base), {}).as_view()  # type: ignore[attr-defined]
+
+    return [
+        path(name, view(assets.Containers), name=f"{name}"),
+        path(f"{name}/<str:name>", view(assets.Container), name=f"{name}-container"),
+        path(f"{name}/<str:name>/versions", view(assets.Versions), name=f"{name}-versions"),
+        path(f"{name}/<str:name>/versions/<str:version>", view(assets.Version), name=f"{name}-version"),
+    ]
+
+
+ENDPOINT = "onlineEndpoints/<str:endpoint>"
+DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
+workspace_urls: list[URLPattern] = [
+    path("operations", workspaces.Operations.as_view(), name="operations"),
+    path("operations/<uuid:operation>", workspaces.Operation.as_view(), name="operation"),
+    path("uploads", assets.Uploads.as_view(), name="uploads"),
+    *asset_urls(assets.ModelKind),
+    *asset_urls(assets.EnvironmentKind),
+    *asset_urls(assets.CodeKind),
+    path("onlineEndpoints", online.Endpoints.as_view(), name="endpoints"),
+    path(ENDPOINT, online.Endpoint.as_view(), name="endpoint"),
+    path(f"{ENDPOINT}/listKeys", online.ListKeys.as_view(), name="list-keys"),
+    path(f"{ENDPOINT}/regenerateKeys", online.RegenerateKeys.as_view(), name="regenerate-keys"),
+    path(f"{ENDPOINT}/token", online.Token.as_view(), name="token"),
+    path(f"{ENDPOINT}/deployments", online.Deployments.as_view(), name="deployments"),
+    path(DEPLOYMENT, online.Deployment.as_view(), name="deployment"),
+    path(f"{DEPLOYMENT}/getLogs", online.DeploymentLogs.as_view(), name="deployment-logs"),
+    path(f"{DEPLOYMENT}/skus", online.DeploymentSkus.as_view(), name="deployment-skus"),
+]
+
+
+def prefixed(prefix: str, namespace: str) -> list[URLPattern | URLResolver]:
+    return [
+        path(prefix, workspaces.Workspaces.as_view(), name=f"{namespace}-workspaces"),
+        path(f"{prefix}/<str:workspace>", workspaces.Workspace.as_view(), name=f"{namespace}-workspace"),
+        path(f"{prefix}/<str:workspace>/", include((workspace_urls, "api"), namespace=namespace)),
+    ]
+
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    *prefixed(ARM, "arm"),
+    *prefixed("api/v1/workspaces", "short"),
+    path("api/v1/openapi.json", SpectacularAPIView.as_view(), name="openapi"),
+    path("api/v1/docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="api-docs"),
+    path("metadata/endpoints", discovery.metadata, name="metadata"),
+    path("discovery", discovery.discovery, name="discovery"),
+    path("msi/token", discovery.identity_token, name="identity-token"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+]

@@ -1,0 +1,110 @@
+"""Workspaces and operations on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from drf_spectacular.utils import OpenApiTypes, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.models import Workspace as WorkspaceRow
+from apps.accounts.policy import visible_workspaces
+from apps.api import arm
+from apps.api.views import WorkspaceView, listing, one
+from apps.core.errors import envelope
+from apps.core.models import Operation as OperationRow
+from apps.core.models import OperationState
+
+ANY = OpenApiTypes.OBJECT
+AZURE_STATUS = {
+    OperationState.QUEUED: "InProgress",
+    OperationState.RUNNING: "InProgress",
+    OperationState.SUCCEEDED: "Succeeded",
+    OperationState.FAILED: "Failed",
+    OperationState.CANCELED: "Canceled",
+}
+
+
+def show_workspace(workspace: WorkspaceRow) -> dict[str, Any]:
+    return {
+        "id": workspace.arm_id,
+        "name": workspace.name,
+        "type": f"{arm.PROVIDER}/workspaces",
+        "location": settings.LOCATION,
+        "systemData": {"createdAt": arm.stamp(workspace.created_at), "lastModifiedAt": arm.stamp(workspace.created_at)},
+        "identity": {"type": "None"},
+        "tags": {},
+        "properties": {
+            "friendlyName": workspace.display_name or workspace.name,
+            "description": workspace.description,
+            "discoveryUrl": f"{settings.BASE_URL}/discovery",
+            "mlFlowTrackingUri": f"{settings.BASE_URL}/mlflow",
+            "workspaceId": workspace.name,
+            "provisioningState": "Succeeded",
+            "publicNetworkAccess": "Enabled",
+        },
+    }
+
+
+class Workspaces(APIView):
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, subscription: str | None = None, group: str | None = None) -> Response:
+        rows = visible_workspaces(request.user)
+        if subscription is not None:
+            rows = rows.filter(subscription_id__iexact=subscription)
+        if group is not None:
+            rows = rows.filter(resource_group__iexact=group)
+        return listing(show_workspace(each) for each in rows)
+
+
+class Workspace(WorkspaceView):
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, **_: Any) -> Response:
+        return Response(show_workspace(self.workspace))
+
+
+def show_operation(operation: OperationRow) -> dict[str, Any]:
+    shown = {
+        "id": str(operation.pk),
+        "name": str(operation.pk),
+        "status": AZURE_STATUS[OperationState(operation.state)],
+        "percentComplete": operation.percent,
+        "startTime": arm.stamp(operation.created_at),
+        "endTime": arm.stamp(operation.finished_at) if operation.finished_at else None,
+        "properties": {
+            "kind": operation.kind,
+            "target": operation.target,
+            "steps": [
+                {
+                    "name": step.name,
+                    "state": step.state,
+                    "startTime": arm.stamp(step.started_at),
+                    "endTime": arm.stamp(step.finished_at) if step.finished_at else None,
+                    "log": step.log,
+                }
+                for step in operation.steps.all()
+            ],
+        },
+    }
+    if operation.error:
+        shown["error"] = envelope(operation.error)["error"]
+    return shown
+
+
+class Operations(WorkspaceView):
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, **_: Any) -> Response:
+        rows = OperationRow.objects.filter(workspace=self.workspace.name).prefetch_related("steps")[:100]
+        return listing(show_operation(each) for each in rows)
+
+
+class Operation(WorkspaceView):
+    @extend_schema(responses={200: ANY, 202: None})
+    def get(self, request: Request, operation: UUID, **_: Any) -> Response:
+        rows = OperationRow.objects.filter(workspace=self.workspace.name, pk=operation).prefetch_related("steps")
+        found = one(rows, "operation", str(operation))
+        return Response(show_operation(found), headers={"Retry-After": "1"} if found.live else {})

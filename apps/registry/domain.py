@@ -1,0 +1,160 @@
+"""Verbs on assets. A version never changes: registering it again with the same content is fine, with other content not."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from django.db import IntegrityError, transaction
+
+from apps.accounts.models import Workspace
+from apps.core import audit
+from apps.core.errors import Problem
+from apps.registry import mlmodel
+from apps.registry.enums import ModelType
+from apps.registry.models import (
+    Asset,
+    AssetVersion,
+    Code,
+    CodeVersion,
+    Environment,
+    EnvironmentVersion,
+    Model,
+    ModelVersion,
+    Tree,
+)
+from apps.registry.names import check_asset_name, check_version
+from apps.registry.queries import next_version
+
+V = TypeVar("V", bound=AssetVersion)
+
+
+def register_model(
+    *,
+    workspace: Workspace,
+    name: str,
+    tree: Tree,
+    path: str,
+    actor: Any,
+    version: str | None = None,
+    type: str = ModelType.CUSTOM,  # noqa: A002 -- Azure's word
+    source: str = "upload",
+    run_id: str = "",
+    **common: Any,
+) -> tuple[ModelVersion, bool]:
+    """Register what lies at `path` in a tree as a model version; (version, whether it is new).
+
+    Raises:
+        Problem: "bad-name", "model-invalid" when the content is not of that type, "immutable".
+    """
+    values: dict[str, Any] = {"tree": tree, "path": path, "type": ModelType(type), "source": source, "run_id": run_id}
+    if type == ModelType.MLFLOW:
+        values |= mlmodel.read(tree, path)
+    elif type == ModelType.TRITON:
+        mlmodel.check_triton(tree, path)
+    same = {"tree": tree, "path": values.get("path", path), "type": type}
+    return _register(Model, ModelVersion, workspace, name, version, actor, values | common, same)
+
+
+def register_code(
+    *,
+    workspace: Workspace,
+    name: str,
+    tree: Tree,
+    actor: Any,
+    path: str = "",
+    version: str | None = None,
+    hash_sha256: str = "",
+    **common: Any,
+) -> tuple[CodeVersion, bool]:
+    """Register a folder of code. Raises Problem "bad-name" or "immutable"."""
+    values = {"tree": tree, "path": path, "hash_sha256": hash_sha256}
+    return _register(Code, CodeVersion, workspace, name, version, actor, values | common, {"tree": tree, "path": path})
+
+
+def register_environment(
+    *,
+    workspace: Workspace,
+    name: str,
+    actor: Any,
+    version: str | None = None,
+    image: str = "",
+    conda_file: str = "",
+    requirements: str = "",
+    build_context: Tree | None = None,
+    dockerfile_path: str = "",
+    inference_config: dict[str, Any] | None = None,
+    **common: Any,
+) -> tuple[EnvironmentVersion, bool]:
+    """Register an environment: an image or a build context, and Python packages on top.
+
+    Raises:
+        Problem: "bad-field" for nothing at all or for image and build context together, "bad-name", "immutable".
+    """
+    if image and build_context is not None:
+        raise Problem("bad-field", field="image", reason="give an image or a build context, not both", target="image")
+    if not any((image, conda_file, requirements, build_context)):
+        raise Problem("bad-field", field="image", reason="give an image, a conda file, requirements or a build context")
+    if requirements and conda_file:
+        raise Problem("bad-field", field="requirements", reason="give a conda file or requirements, not both")
+    same = {
+        "image": image,
+        "conda_file": conda_file,
+        "requirements": requirements,
+        "build_context": build_context,
+        "dockerfile_path": dockerfile_path,
+        "inference_config": inference_config,
+    }
+    return _register(Environment, EnvironmentVersion, workspace, name, version, actor, same | common, same)
+
+
+def _register(
+    series: type[Asset],
+    versions: type[V],
+    workspace: Workspace,
+    name: str,
+    version: str | None,
+    actor: Any,
+    values: dict[str, Any],
+    same: dict[str, Any],
+) -> tuple[V, bool]:
+    kind = series.__name__.lower()
+    check_asset_name(kind, name)
+    with transaction.atomic():
+        asset, _ = series.objects.select_for_update().get_or_create(workspace=workspace, name=name)
+        version = check_version(version) if version else next_version(asset)
+        found = versions.objects.filter(asset=asset, version=version).first()
+        if found is not None:
+            return _again(found, values, same, kind), False
+        try:
+            with transaction.atomic():
+                made = versions.objects.create(asset=asset, version=version, created_by=actor, **values)
+        except IntegrityError:
+            raise Problem("conflict", reason=f"{kind} {name}:{version} is being registered by somebody else.") from None
+        audit.record(actor, f"{kind}.register", workspace=workspace.name, target=f"{kind}/{name}:{version}")
+    return made, True
+
+
+def _again(found: V, values: dict[str, Any], same: dict[str, Any], kind: str) -> V:
+    """A PUT of an existing version: its content must be equal; tags, description and the archive flag may follow."""
+    if any(getattr(found, key) != value for key, value in same.items()):
+        raise Problem("immutable", kind=kind, name=str(found))
+    loose = {"description", "tags", "properties", "is_archived"} & values.keys()
+    changed = [key for key in loose if getattr(found, key) != values[key]]
+    for key in changed:
+        setattr(found, key, values[key])
+    if changed:
+        found.save(update_fields=[*changed, "modified_at"])
+    return found
+
+
+@transaction.atomic
+def delete_version(*, version: AssetVersion, actor: Any, users: list[str]) -> None:
+    """Delete a version nobody uses. Raises Problem "in-use", naming the users."""
+    kind = type(version.asset).__name__.lower()
+    if users:
+        raise Problem("in-use", kind=kind, name=str(version), users=", ".join(users[:5]))
+    audit.record(actor, f"{kind}.delete", workspace=version.asset.workspace.name, target=f"{kind}/{version}")
+    asset = version.asset
+    version.delete()
+    if not asset.versions.exists():
+        asset.delete()

@@ -1,0 +1,73 @@
+"""Where the content of an asset comes from: URIs of the API, resolved to trees."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apps.accounts.models import Workspace
+from apps.core.errors import Problem
+from apps.registry import storage
+from apps.registry.models import Tree, Upload
+
+UPLOAD = re.compile(r"portway://uploads/(?P<id>[0-9a-f-]{36})(?:/(?P<path>.*))?")
+
+
+@dataclass(frozen=True)
+class Source:
+    tree: Tree
+    path: str
+    uri: str
+    run_id: str = ""
+
+
+def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
+    """The tree a URI names.
+
+    `portway://uploads/<id>[/path]`: an upload of this workspace. `file:///path`: a folder or file of the server, for
+    the operator only.
+
+    Raises:
+        Problem: "bad-field" or "upload-refused", saying what is wrong with the URI or its content.
+    """
+    match = UPLOAD.fullmatch(uri)
+    if match is not None:
+        upload = Upload.objects.select_related("tree").filter(pk=match["id"], workspace=workspace).first()
+        if upload is None:
+            raise Problem("bad-field", field="uri", reason=f"there is no upload {match['id']} in this workspace")
+        path = _inside(match["path"] or upload.path)
+        if not (storage.tree_path(upload.tree_id) / path).exists():
+            raise Problem("bad-field", field="uri", reason=f"the upload has no {path}")
+        return Source(upload.tree, path, uri)
+    if uri.startswith("file://"):
+        if not getattr(actor, "is_superuser", False):
+            raise Problem("bad-field", field="uri", reason="only the operator may register paths of the server; upload the files instead")
+        return _of_server_path(Path(uri.removeprefix("file://")), uri)
+    raise Problem("bad-field", field="uri", reason=f"{uri!r} is not understood; upload the files first and use the URI of the upload")
+
+
+def _inside(path: str) -> str:
+    clean = path.strip("/")
+    if any(part in {"", ".", ".."} for part in clean.split("/")) and clean:
+        raise Problem("bad-field", field="uri", reason="the path must not have empty or dotted parts")
+    return clean
+
+
+def _of_server_path(path: Path, uri: str) -> Source:
+    """Copy a folder (keeping its name as a level, spec 3.6) or a file into the store."""
+    if not path.is_absolute() or not path.exists():
+        raise Problem("bad-field", field="uri", reason=f"{path} does not exist on the server")
+    with storage.scratch() as scratch:
+        target = scratch / path.name
+        try:
+            if path.is_dir():
+                shutil.copytree(path, target, symlinks=True)
+            else:
+                shutil.copyfile(path, target)
+        except OSError as error:
+            raise Problem("upload-refused", reason=f"{path} cannot be read: {error}") from None
+        tree = storage.adopt(scratch)
+    return Source(tree, path.name, uri)
