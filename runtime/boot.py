@@ -1,11 +1,12 @@
 """Starts the scoring server: `<environment>/bin/python <this folder>/boot.py`.
 
-This file must leave no trace that user code could trip over: its folder leaves `sys.path`, and our package is loaded
-by its location under a private name, so a user's module called `runtime`, `serving`, `server` or `main` is never hidden.
+This file must leave no trace that user code could trip over: its folder leaves `sys.path`, and our package is loaded by
+its location under a private name. So a user's module called `runtime`, `serving`, `server` or `main` is never hidden.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import sys
@@ -41,5 +42,15 @@ def main() -> int:
     return int(server.main())
 
 
+def leave(code: int) -> None:
+    """End without taking the interpreter apart: granian's threads may still ask for it, and would abort the process."""
+    try:
+        atexit._run_exitfuncs()  # noqa: SLF001 -- there is no public name; the user's own clean-up does run
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,7 +1,7 @@
 """Builds the overlay: the packages of the scoring server, in a folder that a model's environment sees last.
 
-One folder per Python minor version and ABI, named by what is in it. Standard library only: it runs in the control plane,
-but also in a build container.
+One folder per Python minor version and ABI, named by what is in it. Standard library only: it runs in the control
+plane, but also in a build container.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ COMPLETE = ".complete"
 _PROBE_S = 60
 _INSTALL_S = 300
 _PROBE = (
-    "import json, platform, sys, sysconfig; print(json.dumps([list(sys.version_info[:2]), sys.implementation.cache_tag, "
+    "import json, platform, sys, sysconfig; "
+    "print(json.dumps([list(sys.version_info[:2]), sys.implementation.cache_tag, "
     "sysconfig.get_config_var('SOABI') or '', sysconfig.get_platform(), ' '.join(platform.libc_ver()[:1])]))"
 )
 

@@ -15,7 +15,8 @@ from .web import JSON, RUN_OK, TEXT, BadInputError, Headers, Reply, Request, err
 
 _NOT_FOUND = error(
     404,
-    "The requested URL was not found on the server. If you entered the URL manually please check your spelling and try again.",
+    "The requested URL was not found on the server. "
+    "If you entered the URL manually please check your spelling and try again.",
 )
 _NOT_ALLOWED = error(405, "The method is not allowed for the requested URL.")
 _HEALTHY = Reply(200, (TEXT,), b"Healthy")

@@ -48,8 +48,8 @@ def _short(name: str, root: Path | None) -> str:
 class Record:
     """The failure record of this process.
 
-    `expect` writes one *before* a dangerous step and `clear` removes it after the last: when the process dies in between
-    without a Python exception (os._exit, a native crash, out of memory) the record is already there.
+    `expect` writes one *before* a dangerous step and `clear` removes it after the last: when the process dies in
+    between without a Python exception (os._exit, a native crash, out of memory) the record is already there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,8 +66,8 @@ class Record:
     def expect(self, code: str, step: str) -> None:
         self.write(
             code,
-            f"The process ended during {step} without a Python exception: os._exit, a crash in native code, or too little "
-            "memory. Read the last lines of the log, and try the step on its own or with a larger instance.",
+            f"The process ended during {step} without a Python exception: os._exit, a crash in native code, or too "
+            "little memory. Read the last lines of the log, and try the step on its own or with a larger instance.",
         )
 
     def clear(self) -> None:

@@ -1,9 +1,9 @@
 """The short way from JSON rows to predictions, for row-wise models with a plain signature.
 
 pyfunc's schema enforcement and a DataFrame per request cost more than most models. Rows whose values have exactly the
-JSON type of their column need neither: their frame can be made at once, for a whole batch. Each shortcut is checked when
-the model is loaded: our frame must equal the enforced one, predictions from a bare array must equal those from the frame
-bit for bit. What fails the check goes the longer way; what is not plain goes through pyfunc as it is.
+JSON type of their column need neither: their frame can be made at once, for a whole batch. Each shortcut is checked
+when the model is loaded: our frame must equal the enforced one, predictions from a bare array must equal those from the
+frame bit for bit. What fails the check goes the longer way; what is not plain goes through pyfunc as it is.
 """
 
 from __future__ import annotations
@@ -222,7 +222,9 @@ def without_names(estimator: Any) -> Any:
     """A shallow copy that does not remember feature names, so it neither checks them nor warns."""
     bare = copy.copy(estimator)
     if type(bare).__name__ == "Pipeline":
-        bare.steps = [(name, step if isinstance(step, str) or step is None else without_names(step)) for name, step in bare.steps]
+        bare.steps = [
+            (name, step if isinstance(step, str) or step is None else without_names(step)) for name, step in bare.steps
+        ]
     elif "feature_names_in_" in vars(bare):
         del bare.feature_names_in_
     return bare

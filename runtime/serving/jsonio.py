@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
+import importlib
 import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-try:
-    import orjson
-except ImportError:  # used only when the model's own environment has it
-    orjson = None  # type: ignore[assignment]
+orjson: Any = None
+with contextlib.suppress(ImportError):  # used only when the model's own environment has it
+    orjson = importlib.import_module("orjson")
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any) -> Any:  # noqa: PLR0911 -- one line for each kind
     """One step towards JSON for a value that the encoder does not know; TypeError when there is none."""
     module = type(value).__module__.partition(".")[0]
     if module == "numpy":
         return _from_numpy(value)
     if module == "pandas":
         return _from_pandas(value)
-    if isinstance(value, (datetime.date, datetime.time)):
+    if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):
         return float(value)
@@ -76,7 +77,7 @@ def dumps(value: Any) -> bytes:
     """JSON with null for what JSON cannot say (NaN, infinity); TypeError when `value` holds something foreign."""
     if orjson is not None:
         try:
-            return orjson.dumps(value, default=plain)
+            return bytes(orjson.dumps(value, default=plain))
         except TypeError:  # odd keys, integers beyond 64 bits: the slow way knows them
             pass
     try:

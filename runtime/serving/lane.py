@@ -1,4 +1,4 @@
-"""One predict at a time, with everything that arrived meanwhile as its next batch. No timer: an idle model adds no wait."""
+"""One predict at a time; everything that arrives meanwhile is its next batch. No timer: an idle model adds no wait."""
 
 from __future__ import annotations
 

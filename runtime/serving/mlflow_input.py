@@ -53,7 +53,7 @@ class Reader:
     def __init__(self, metadata: Any) -> None:
         from mlflow.utils import proto_json_utils
 
-        self._mlflow = proto_json_utils
+        self._mlflow: Any = proto_json_utils
         self._schema = metadata.get_input_schema()
         get_params = getattr(metadata, "get_params_schema", None)
         self._params_schema = get_params() if get_params else None
@@ -93,7 +93,7 @@ class Reader:
             options["dtype"] = dict(zip(self._schema.input_names(), self._schema.pandas_types()))
         try:
             return Parsed(pd.read_csv(io.StringIO(text), **options), None, bare=False)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 -- pandas raises many kinds
             raise BadInputError(f"The body is not CSV that fits the model's signature: {exc}") from None
 
     def _frame(self, value: Any, orient: str) -> Any:
@@ -130,7 +130,8 @@ class Reader:
             width = len(row) if isinstance(row, list) else 1
             if width != len(names):
                 raise BadInputError(
-                    f"Row {number} has {width} values; the model takes {len(names)}, in this order: {', '.join(map(str, names[:50]))}."
+                    f"Row {number} has {width} values; the model takes {len(names)}, in this order: "
+                    f"{', '.join(map(str, names[:50]))}."
                 )
         return {**split, "columns": names}
 

@@ -48,7 +48,7 @@ def load(path: Path, settings: Settings, record: Record) -> MlflowModel:
         return MlflowModel(mlflow.pyfunc.load_model(str(path)), path, settings)
     except BaseException as exc:
         traceback.print_exc()
-        hint = "the packages of the environment must match those the model was saved with (requirements.txt beside MLmodel)"
+        hint = "the environment's packages must match those the model was saved with (requirements.txt beside MLmodel)"
         if isinstance(exc, ModuleNotFoundError):
             hint = f"add the package that provides {exc.name!r} to the environment"
         raise StartError(
@@ -154,7 +154,7 @@ class MlflowModel:
         return self._full(parsed)
 
     def _full(self, parsed: Parsed) -> Reply:
-        """pyfunc's own predict: signature enforced, params passed on."""
+        """Pyfunc's own predict: signature enforced, params passed on."""
         started = time.perf_counter()
         try:
             if self._takes_params:

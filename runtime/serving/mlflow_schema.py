@@ -75,7 +75,9 @@ def _record(schema: Any) -> dict[str, Any]:
             found = _tensor(spec)
             return dict(found["items"]) if found.get("type") == "array" else found
         return _type(spec.type)
-    properties = {str(spec.name): _tensor(spec) if schema.is_tensor_spec() else _type(spec.type) for spec in schema.inputs}
+    properties = {
+        str(spec.name): _tensor(spec) if schema.is_tensor_spec() else _type(spec.type) for spec in schema.inputs
+    }
     required = [str(spec.name) for spec in schema.inputs if getattr(spec, "required", True)]
     return {"type": "object", "properties": properties, **({"required": required} if required else {})}
 
@@ -111,7 +113,11 @@ def _example(metadata: Any, folder: Path) -> dict[str, Any] | None:
         if saved is None:
             return None
         if hasattr(saved, "columns"):
-            value: Any = {"columns": list(saved.columns), "index": list(range(len(saved))), "data": saved.to_numpy().tolist()}
+            value: Any = {
+                "columns": list(saved.columns),
+                "index": list(range(len(saved))),
+                "data": saved.to_numpy().tolist(),
+            }
         else:
             value = saved
         return {"input_data": json.loads(jsonio.dumps(value))}

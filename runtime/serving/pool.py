@@ -30,8 +30,8 @@ class _Job:
 class Pool:
     """`size` threads and one queue: the semaphore of max concurrency is the number of threads.
 
-    A thread cannot be killed. When a run exceeds the limit its client gets the answer at once and the thread stays taken
-    until the run ends, so the limit on concurrent runs holds whatever the scripts do.
+    A thread cannot be killed. When a run exceeds the limit its client gets the answer at once and the thread stays
+    taken until the run ends, so the limit on concurrent runs holds whatever the scripts do.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int, timeout_ms: int) -> None:

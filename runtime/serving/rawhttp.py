@@ -1,7 +1,7 @@
 """@rawhttp: `azureml.contrib.services.aml_request` and `aml_response` for scripts that want the request itself.
 
-With flask in the model's environment scripts get real flask requests and responses, as under azmlinfsrv. Without it they
-get the small classes below, which do what needs no multipart parser.
+With flask in the model's environment scripts get real flask requests and responses, as under azmlinfsrv. Without it
+they get the small classes below, which do what needs no multipart parser.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ except ImportError:  # the model's environment decides
 _REQUEST_MODULES = ("azureml.contrib.services.aml_request", "azureml_inference_server_http.api.aml_request")
 _RESPONSE_MODULES = ("azureml.contrib.services.aml_response", "azureml_inference_server_http.api.aml_response")
 _NEEDS_FLASK = (
-    "request.{} needs flask (it parses multipart bodies), and flask is not in this model's environment: add flask to the "
-    "environment's packages, or read the body with request.get_data()."
+    "request.{} needs flask (it parses multipart bodies), and flask is not in this model's environment: "
+    "add flask to the environment's packages, or read the body with request.get_data()."
 )
 
 
@@ -39,7 +39,7 @@ def rawhttp(func: Callable[..., Any]) -> Callable[..., Any]:
     return func
 
 
-class PlainHeaders(dict):  # type: ignore[type-arg]
+class PlainHeaders(dict):
     """Headers by name in any case."""
 
     def __getitem__(self, key: str) -> Any:
@@ -78,7 +78,9 @@ class PlainRequest:
         if not (force or self.is_json):
             if silent:
                 return None
-            raise ValueError("Did not attempt to load JSON data because the request Content-Type was not 'application/json'.")
+            raise ValueError(
+                "Did not attempt to load JSON data because the request Content-Type was not 'application/json'."
+            )
         try:
             return json.loads(self.data)
         except ValueError:
@@ -227,7 +229,9 @@ def reply_of(response: Any) -> Reply:
         if name.lower() in {"content-length", "connection", "transfer-encoding"}:
             continue  # the server's own business
         if not valid_header(name, str(value)):
-            raise ValueError(f"run() returned the response header {name!r} with a name or value that HTTP does not allow")
+            raise ValueError(
+                f"run() returned the response header {name!r} with a name or value that HTTP does not allow"
+            )
         headers.append((name.lower(), str(value)))
     status = int(response.status_code)
     if status >= 500:  # noqa: PLR2004

@@ -57,13 +57,14 @@ def _import(settings: Settings, root: Path) -> ModuleType:
     if not path.is_file():
         raise StartError(
             "UserScriptImportError",
-            f"The scoring script {_name(settings)} is not in the code folder; set the deployment's scoring_script to a file in it.",
+            f"The scoring script {_name(settings)} is not in the code folder; "
+            "set the deployment's scoring_script to a file in it.",
             f"{path}: no such file",
         )
     try:
         spec = importlib.util.spec_from_file_location(MODULE_NAME if settings.entry_script else "main", path)
         if spec is None or spec.loader is None:
-            raise ImportError(f"{path} is not a Python file")
+            raise ImportError(f"{path} is not a Python file")  # noqa: TRY301
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and pickles look their module up
         spec.loader.exec_module(module)
@@ -71,7 +72,9 @@ def _import(settings: Settings, root: Path) -> ModuleType:
         traceback.print_exc()
         hint = "repair the line below"
         if isinstance(exc, ModuleNotFoundError):
-            hint = f"add the package that provides {exc.name!r} to the deployment's environment, or the file to its code"
+            hint = (
+                f"add the package that provides {exc.name!r} to the deployment's environment, or the file to its code"
+            )
         elif isinstance(exc, SystemExit):
             hint = "take out the call that ends the process"
         raise StartError(
@@ -99,7 +102,8 @@ def _init(init: Callable[[], Any], root: Path) -> None:
         traceback.print_exc()
         raise StartError(
             "UserScriptInitFailed",
-            f"init() of the scoring script failed: {_what(exc)}; repair the line below, or look at the model folder it reads.",
+            f"init() of the scoring script failed: {_what(exc)}; "
+            "repair the line below, or look at the model folder it reads.",
             evidence_of(exc, root),
         ) from exc
 

@@ -57,8 +57,8 @@ def give_up(record: Record, exc: StartError) -> int:
 def import_granian(overlay: str) -> Any:
     """The server from the overlay, before user code runs.
 
-    The overlay stands at the end of sys.path, but this one package must be the version we know, so it is looked up there
-    first; click and whatever else is there stay behind the user's pins.
+    The overlay stands at the end of sys.path, but this one package must be the version we know, so it is looked up
+    there first; click and whatever else is there stay behind the user's pins.
     """
     before = sys.path[:]
     if overlay:
@@ -69,7 +69,8 @@ def import_granian(overlay: str) -> Any:
         traceback.print_exc()
         raise StartError(
             "ServingRuntimeBroken",
-            "The scoring server's own packages cannot be imported with this Python; an operator should rebuild the overlay.",
+            "The scoring server's own packages cannot be imported with this Python; "
+            "an operator should rebuild the overlay.",
             str(exc),
         ) from exc
     finally:
@@ -79,11 +80,14 @@ def import_granian(overlay: str) -> Any:
 class Replica:
     """The serving process."""
 
-    def __init__(self, settings: Settings, record: Record, granian: Any, slots: int | None = None) -> None:
+    def __init__(
+        self, settings: Settings, record: Record, granian: Any, slots: int | None = None, *, clears: bool = True
+    ) -> None:
         self.settings = settings
         self.record = record
         self.slots = slots or settings.max_concurrency
         self._granian = granian
+        self._clears = clears
 
     def serve(self) -> int:
         """Load, listen until SIGTERM, finish what is in flight; the exit code."""
@@ -107,7 +111,8 @@ class Replica:
         return App(model, self.settings, swagger.Swagger(self.settings, schemas), frozenset(paths))
 
     def _stopped_early(self, number: int, _frame: object) -> None:
-        self.record.clear()
+        if self._clears:
+            self.record.clear()
         log.info("Stopped by signal %d before the model was ready", number)
         os._exit(0)
 
@@ -133,16 +138,15 @@ class Replica:
         await server.serve()  # comes back when what was in flight is answered
 
     def _server(self, app: App, shared: socket.socket | None) -> Any:
+        embed, path = self._granian, self.settings.socket
+        constants = sys.modules["granian.constants"]
         options: dict[str, Any] = {
-            "interface": "rsgi",
-            "http": "1",
+            "interface": constants.Interfaces.RSGI,
+            "http": constants.HTTPModes.http1,
             "websockets": False,
             "log_enabled": False,
             "backlog": BACKLOG,
         }
-        embed, path = self._granian, self.settings.socket
-        constants = sys.modules["granian.constants"]
-        options.update(interface=constants.Interfaces.RSGI, http=constants.HTTPModes.http1)
         if self.settings.bind is not None:
             host, port = self.settings.bind
             return embed.Server(app, address=host, port=port, **options)
@@ -174,7 +178,8 @@ def _unix_server(embed: Any, app: App, path: Path, shared: socket.socket | None,
         def _init_shared_socket(self) -> None:
             self._listener = shared or bind_unix(path)
             self._ssp = None
-            self._shd = SocketHolder(self._listener.fileno(), True, BACKLOG)
+            holder: Any = SocketHolder  # its stub lacks the arguments
+            self._shd = holder(self._listener.fileno(), True, BACKLOG)
             self._sfd = self._listener.fileno()
             if shared is None:
                 open_door(path)

@@ -147,7 +147,11 @@ def _paths(prefix: str, place: str, old: bool) -> dict[str, Any]:
         "parameters": [version],
         "responses": responses("The document.", "application/json", {"type": "object"}),
     }
-    return {f"{prefix}/": {"get": health}, f"{prefix}/score": {"post": score}, f"{prefix}/swagger.json": {"get": document}}
+    return {
+        f"{prefix}/": {"get": health},
+        f"{prefix}/score": {"post": score},
+        f"{prefix}/swagger.json": {"get": document},
+    }
 
 
 def of_script(run: Callable[..., Any]) -> Schemas:

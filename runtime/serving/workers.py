@@ -46,6 +46,8 @@ def supervise(settings: Settings, record: Record, granian: Any) -> int:
     os.close(life_r)
     stopping = _forward_signals(children)
     ended = _wait_ready(children, ready_r)
+    if stopping:
+        record.clear()
     if ended is None:
         if listener is not None:
             open_door(settings.socket)
@@ -56,7 +58,12 @@ def supervise(settings: Settings, record: Record, granian: Any) -> int:
 
 
 def _child(
-    settings: Settings, record: Record, granian: Any, slots: int, listener: socket.socket | None, pipes: tuple[int, int, int]
+    settings: Settings,
+    record: Record,
+    granian: Any,
+    slots: int,
+    listener: socket.socket | None,
+    pipes: tuple[int, int, int],
 ) -> None:
     """The life of a worker; never returns into the parent's code."""
     from .server import Replica, give_up
@@ -64,7 +71,7 @@ def _child(
     code = EXIT_FAILED_START
     ready, go, life = pipes
     try:
-        replica = Replica(settings, record, granian, slots)
+        replica = Replica(settings, record, granian, slots, clears=False)
         model, app = replica.load()
         os.write(ready, b"r")
         if os.read(go, 1):  # nothing: the parent is gone
