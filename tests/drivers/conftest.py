@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from apps.compute.drivers import isolation, sandbox
-from apps.compute.drivers.base import FAILURE_NAME, SOCKET_DIR, SOCKET_NAME, Handle, Mount, ReplicaSpec, Resources, State
+from apps.compute.drivers.base import (
+    FAILURE_NAME,
+    SOCKET_DIR,
+    SOCKET_NAME,
+    Handle,
+    Mount,
+    ReplicaSpec,
+    Resources,
+    State,
+)
 from apps.compute.drivers.fake import FakeDriver
 from apps.compute.drivers.process import ProcessDriver
 
@@ -61,7 +70,9 @@ class Bench:
         self.driver, self.base, self.python = driver, base, python
         self.names = []
 
-    def spec(self, name, *mode, mem=200 * MIB, pids=64, cpu=1000, mounts=(), env=None, owner="tests", labels=None, **more):
+    def spec(
+        self, name, *mode, mem=200 * MIB, pids=64, cpu=1000, mounts=(), env=None, owner="tests", labels=None, **more
+    ):
         self.names.append(name)
         sockets = (f"{SOCKET_DIR}/{SOCKET_NAME}", f"{SOCKET_DIR}/{FAILURE_NAME}")
         return ReplicaSpec(

@@ -26,7 +26,9 @@ def answer(connection):
             state["in_flight"] += 1
             try:
                 lines = head.decode().split("\r\n")
-                length = next((int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length")), 0)
+                length = next(
+                    (int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length")), 0
+                )
                 while len(body) < length:
                     body += connection.recv(65536)
                 reply(connection, lines[0].split(" ")[0], body)
@@ -123,7 +125,9 @@ def look():
         found["network"] = False
     import resource
 
-    found["limits"] = {name: resource.getrlimit(getattr(resource, name))[0] for name in ("RLIMIT_CORE", "RLIMIT_NOFILE")}
+    found["limits"] = {
+        name: resource.getrlimit(getattr(resource, name))[0] for name in ("RLIMIT_CORE", "RLIMIT_NOFILE")
+    }
     print("FOUND " + json.dumps(found), flush=True)
 
 
