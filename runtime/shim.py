@@ -657,7 +657,6 @@ class Shim:
 
     def finish(self) -> None:
         unlink(self.spec["socket"])
-        used = self.usage()
         os.close(self.life)
         for group in self.cgroups.groups:
             self.cgroups.empty(group["path"])
@@ -667,6 +666,7 @@ class Shim:
             self.pump(0.05)
         self.log.flush()
         self.oom = self.oom or self.cgroups.oom_kills() > 0
+        used = self.usage()  # now that all are collected, before the groups' counters go
         self.cgroups.remove()
         status = self.status if self.status is not None else 1 << 8
         write_json(

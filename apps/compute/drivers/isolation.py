@@ -17,8 +17,8 @@ from apps.compute.drivers.base import SOCKET_DIR, DriverUnavailable, Network, Re
 
 AS_FACTOR = 2
 AS_EXTRA = 256 * 1024 * 1024
-"""Without control groups, address space stands in for memory: AS_FACTOR × the limit + AS_EXTRA. Programs reserve far more
-than they use, so this is coarse; a program over it gets an allocation error and is not killed."""
+"""Without control groups, address space stands in for memory: AS_FACTOR times the limit + AS_EXTRA. Programs reserve
+far more than they use, so this is coarse; a program over it gets an allocation error and is not killed."""
 OPEN_FILES = 4096
 PROBE_SECONDS = 10.0
 
@@ -123,8 +123,8 @@ def probe() -> Isolation:
         reasons = dict.fromkeys((Level.BWRAP_CGROUP, Level.BWRAP), refused)
     elif hierarchy is None:
         reasons[Level.BWRAP_CGROUP] = (
-            "No control group hierarchy with memory, cpu and pids limits is writable here. Run Portway as root, or have "
-            "systemd delegate one to it (Delegate=yes)."
+            "No control group hierarchy with memory, cpu and pids limits is writable here. Run Portway as root, or "
+            "have systemd delegate one to it (Delegate=yes)."
         )
     if not root:
         reasons[Level.SETPRIV] = "Only root can run replicas as another user."
@@ -140,7 +140,7 @@ def try_bwrap(found: Isolation) -> str:
         return "The tools env and setpriv are needed. Install them: apt-get install coreutils util-linux."
     spec = ReplicaSpec("probe", "", ("/usr/bin/true",), {}, Resources(1000, 2**26))
     # The socket folder and the password files are the driver's; stand-ins that always exist serve the trial.
-    args = sandbox.bwrap_args(spec, socket_dir="/usr", passwd_dir="/etc", env={}, root=found.root)
+    args = sandbox.bwrap_args(spec, socket_dir="/usr", users_dir="/etc", env={}, root=found.root)
     inner = sandbox.command(spec, env={}, root=found.root, setpriv=found.setpriv, env_tool=found.env_tool)
     try:
         done = subprocess.run(
@@ -152,8 +152,8 @@ def try_bwrap(found: Isolation) -> str:
         return ""
     return (
         f"bubblewrap does not run here: {done.stderr.strip()[:300]} Allow user namespaces (sysctl "
-        "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0), or, in a container, give it "
-        "the rights to make namespaces."
+        "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0), or, in a container, give "
+        "it the rights to make namespaces."
     )
 
 
@@ -174,7 +174,7 @@ def plan(spec: ReplicaSpec, isolation: Isolation, *, root_dir: Path, run: Path) 
         tools = {"setpriv": isolation.setpriv, "env_tool": isolation.env_tool}
         inner = sandbox.command(spec, env=env, root=isolation.root, **tools)
         orders["sandbox"] = sandbox.bwrap_args(
-            spec, socket_dir=sockets, passwd_dir=str(root_dir / ".etc"), env=env, root=isolation.root
+            spec, socket_dir=sockets, users_dir=str(root_dir / ".etc"), env=env, root=isolation.root
         )
         orders |= {"argv": [isolation.bwrap, *inner], "env": {}}
     else:

@@ -1,5 +1,7 @@
-"""What a replica sees of the machine: the bwrap arguments, or rewritten paths where nothing can be bound. Pure functions
-apart from looking at the interpreter."""
+"""What a replica sees of the machine: the bwrap arguments, or rewritten paths where nothing can be bound.
+
+Pure functions, apart from looking at the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,15 @@ from apps.compute.drivers.base import SOCKET_DIR, Mount, Network, ReplicaSpec
 NOBODY = 65534
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 SYSTEM_FILES = (
-    "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/mime.types",
-    "/etc/ssl/certs", "/etc/ca-certificates", "/etc/pki", "/usr/share/ca-certificates",
+    "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime",
+    "/etc/mime.types", "/etc/ssl/certs", "/etc/ca-certificates", "/etc/pki", "/usr/share/ca-certificates",
 )  # fmt: skip
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf")
 TMP_SHARE = 4  # /tmp and /dev/shm may each take up to a quarter of the replica's memory: their pages count as its own
+TMP_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108 -- the replica's own
 SMALLEST_TMP = 16 * 1024 * 1024
-PASSWD = "nobody:x:65534:65534:nobody:/tmp:/usr/sbin/nologin\n"
-GROUP = "nogroup:x:65534:\n"
+USERS = "nobody:x:65534:65534:nobody:/tmp:/usr/sbin/nologin\n"
+GROUPS = "nogroup:x:65534:\n"
 PYVENV_BYTES = 4096
 
 LOADER = re.compile(r"(LD_|GLIBC_|MALLOC_|GCONV_|LOC|NLS|LC_|LANG|CHARSET|OUTPUT_CHARSET|TZ|RES_|HOSTALIASES)")
@@ -88,6 +91,13 @@ def is_python(prefix: Path) -> bool:
     return any((prefix / "bin").glob("python3*")) and any(prefix.glob("lib/python3.*/os.py"))
 
 
+def visible(spec: ReplicaSpec) -> bool:
+    """Whether the program is anywhere in what the sandbox will show."""
+    program = spec.argv[0]
+    folders = [*SYSTEM, *(mount.target for mount in spec.mounts), *prefixes(program)]
+    return any(below(program, folder) for folder in folders)
+
+
 def missing_parents(targets: Iterable[str], present: Iterable[str]) -> list[str]:
     """Folders to make so that each target can be reached; bwrap makes its own with mode 700, of use to root only."""
     have = {"/", *present}
@@ -131,28 +141,28 @@ def drop_args(*, root: bool, setpriv: str) -> list[str]:
     return [setpriv, user, group, "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"]
 
 
-def bwrap_args(spec: ReplicaSpec, *, socket_dir: str, passwd_dir: str, env: Mapping[str, str], root: bool) -> list[str]:
+def bwrap_args(spec: ReplicaSpec, *, socket_dir: str, users_dir: str, env: Mapping[str, str], root: bool) -> list[str]:
     """Everything between `bwrap` and `--`: handed over in a file, since it holds the environment."""
     tmp_size = str(max(SMALLEST_TMP, spec.resources.mem_bytes // TMP_SHARE))
     binds = [(mount.source, mount.target, mount.read_only) for mount in spec.mounts]
     seen = [mount.target for mount in spec.mounts]
-    host_program = to_source(spec.argv[0], spec.mounts, socket_dir)
-    for prefix in prefixes(host_program):
-        if not any(below(prefix, folder) for folder in (*SYSTEM, *seen)):
-            binds.append((prefix, prefix, True))
-    binds += [(f"{passwd_dir}/{name}", f"/etc/{name}", True) for name in ("passwd", "group")]
+    interpreters = prefixes(to_source(spec.argv[0], spec.mounts, socket_dir))
+    binds += [
+        (path, path, True) for path in interpreters if not any(below(path, folder) for folder in (*SYSTEM, *seen))
+    ]
+    binds += [(f"{users_dir}/{name}", f"/etc/{name}", True) for name in ("passwd", "group")]
     files = [*SYSTEM_FILES, *(NETWORK_FILES if spec.network is not Network.NONE else ())]
     binds += [(file, file, True) for file in files if not below(file, "/usr") and Path(file).exists()]
     binds.append((socket_dir, SOCKET_DIR, False))
     targets = [target for _, target, _ in binds]
     args = [*namespace_args(root=root, network=spec.network), *system_args(), "--proc", "/proc", "--dev", "/dev"]
-    for folder in ("/tmp", "/dev/shm"):  # noqa: S108 -- the replica's own
+    for folder in TMP_FOLDERS:
         args += ["--perms", "1777", "--size", tmp_size, "--tmpfs", folder]
-    for folder in missing_parents(targets, [*SYSTEM, "/proc", "/dev", "/tmp"]):  # noqa: S108
+    for folder in missing_parents(targets, [*SYSTEM, "/proc", "/dev", *TMP_FOLDERS]):
         args += ["--perms", "0755", "--dir", folder]
     for source, target, read_only in sorted(binds, key=lambda bind: bind[1]):
         args += ["--ro-bind" if read_only else "--bind", source, target]
-    args += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
+    args += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # noqa: S108 -- the replica's own
     for key, value in env.items():
         if not LOADER.match(key):
             args += ["--setenv", key, value]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psutil
 
@@ -30,7 +30,6 @@ from apps.compute.drivers.base import (
     LogLine,
     Observation,
     ReplicaSpec,
-    SpecError,
     State,
     Usage,
 )
@@ -45,9 +44,9 @@ KILLED = -int(signal.SIGKILL)
 
 
 class ProcessDriver:
-    """The `process` driver. `root`: state; `run_dir`: a short folder for sockets, which the gateway can enter.
+    """One model server per replica. `root`: state; `run_dir`: a short folder for sockets that the gateway can enter.
 
-    `require`: refuse to start below this level of isolation. `level`: hold it to a weaker level than the machine allows.
+    `require`: refuse to start below this level of isolation. `level`: keep to a weaker level than the machine allows.
     `gateway_gid`: group that may reach the sockets; without one every user of the machine may.
     """
 
@@ -106,6 +105,8 @@ class ProcessDriver:
         program = sandbox.to_source(spec.argv[0], spec.mounts, "")
         if not os.access(program, os.X_OK) or Path(program).is_dir():
             raise ImageError(f"The program {spec.argv[0]} is missing or may not be run (looked for {program}).")
+        if found.sandboxed and not sandbox.visible(spec):
+            raise ImageError(f"The program {spec.argv[0]} lies in none of the replica's mounts.")
         if closed := isolation.unreachable_by_nobody(spec, found):
             raise ImageError(f"{closed}. Install bubblewrap, or move it to a folder that user can enter.")
 
@@ -118,7 +119,7 @@ class ProcessDriver:
         etc = self.store.root / ".etc"
         if not etc.exists():
             etc.mkdir(mode=0o755, exist_ok=True)
-        for name, text in (("passwd", sandbox.PASSWD), ("group", sandbox.GROUP)):
+        for name, text in (("passwd", sandbox.USERS), ("group", sandbox.GROUPS)):
             if not (etc / name).exists():
                 (etc / name).write_text(text)
                 (etc / name).chmod(0o644)
@@ -271,7 +272,7 @@ def shim_path() -> str:
     return found.origin
 
 
-def refused(text: str, folder: Folder) -> NoReturn | None:
+def refused(text: str, folder: Folder) -> None:
     """Turn the shim's last words into the driver's error; another shim that holds the replica is adopted."""
     try:
         said = json.loads(text.strip().splitlines()[-1])
@@ -282,7 +283,7 @@ def refused(text: str, folder: Folder) -> NoReturn | None:
         deadline = time.monotonic() + LAUNCH_SECONDS
         while time.monotonic() < deadline:
             if read_json(folder.file("shim.json")):
-                return None
+                return
             time.sleep(0.02)
     if kind == "image":
         raise ImageError(message)
@@ -321,6 +322,3 @@ def tree_usage(pid: int) -> Usage | None:
             seconds += times.user + times.system
             held += process.memory_info().rss
     return Usage(seconds, held)
-
-
-__all__ = ["ProcessDriver", "SpecError"]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from apps.compute.drivers.base import LogLine
 
@@ -52,11 +53,15 @@ def tail(path: Path, count: int) -> list[LogLine]:
 
 def follow(path: Path, *, timeout_s: float, alive: Callable[[], bool]) -> Iterator[LogLine]:
     """New lines until the time is up or the replica is gone; goes on over a rotation."""
-    deadline = time.monotonic() + timeout_s
     file = path.open("rb") if path.exists() else None
-    rest = b""
     if file:
         file.seek(0, 2)
+    # Opened before the first line is asked for: “from now on” means from the call.
+    return lines_of(path, file, deadline=time.monotonic() + timeout_s, alive=alive)
+
+
+def lines_of(path: Path, file: BinaryIO | None, *, deadline: float, alive: Callable[[], bool]) -> Iterator[LogLine]:
+    rest = b""
     try:
         while True:
             over = time.monotonic() >= deadline or not alive()  # asked before reading: the last lines still come

@@ -1,4 +1,4 @@
-"""The state folder: one folder per replica, written by its shim, read by everyone else. Nothing here starts anything."""
+"""The state folder: one folder per replica, written by its shim, read by all others. Nothing here starts anything."""
 
 from __future__ import annotations
 
@@ -181,6 +181,6 @@ class Store:
 
     def owned(self, owner: str) -> list[str]:
         try:
-            return sorted(os.listdir(self.owner_dir(owner)))
+            return sorted(entry.name for entry in os.scandir(self.owner_dir(owner)))
         except FileNotFoundError:
             return []

@@ -24,8 +24,8 @@ def check(spec: ReplicaSpec, socket: str) -> None:
     longest = str(Path(socket).parent / "s" / Path(socket).name)
     if len(os.fsencode(longest)) > SOCKET_PATH_BYTES:
         raise SpecError(
-            f"The socket path {longest} has {len(os.fsencode(longest))} bytes and the system allows {SOCKET_PATH_BYTES}: "
-            "choose a shorter run folder or replica name."
+            f"The socket path {longest} has {len(os.fsencode(longest))} bytes and the system allows "
+            f"{SOCKET_PATH_BYTES}: choose a shorter run folder or replica name."
         )
     check_program(spec)
     check_resources(spec)
