@@ -59,7 +59,7 @@ class Publisher:
     def __init__(self, xds: Path, admin_socket: Path, log: Path | None = None) -> None:
         """`log` is the file that Envoy's standard error goes to; without it a refusal has no reason."""
         self._xds = xds
-        self._admin = Admin(admin_socket)
+        self.admin = Admin(admin_socket)
         self._log = log
 
     def publish(
@@ -87,10 +87,10 @@ class Publisher:
 
     def stats(self) -> dict[str, ClusterStats]:
         """By cluster name; raises AdminDown when Envoy does not answer."""
-        return self._admin.cluster_stats()
+        return self.admin.cluster_stats()
 
     def running(self) -> bool:
-        return self._admin.ready()
+        return self.admin.ready()
 
     def _push(
         self, writes: list[_Write], resources: Mapping[str, Sequence[Mapping[str, Any]]], timeout_s: float
@@ -252,7 +252,7 @@ class Publisher:
                 (self._xds / GOOD / "rds" / path.name).unlink(missing_ok=True)
 
     def _snapshot(self) -> dict[str, str]:
-        return self._admin.values(STATS)
+        return self.admin.values(STATS)
 
     @contextmanager
     def _locked(self, timeout_s: float) -> Iterator[None]:

@@ -54,7 +54,10 @@ class Session:
 
     async def send(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
         headers = {"host": "localhost", "content-length": str(len(body)), **(headers or {})}
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items() if value is not None)]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            *(f"{name}: {value}" for name, value in headers.items() if value is not None),
+        ]
         self.writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
         await self.writer.drain()
 

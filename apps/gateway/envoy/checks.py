@@ -53,6 +53,8 @@ def _deployment(where: str, deployment: Deployment) -> None:
         raise ValueError(f"{where}: concurrency must be at least 1.")
     if deployment.request_timeout_ms < 1:
         raise ValueError(f"{where}: the request timeout must be at least 1 ms (0 would mean forever).")
+    if deployment.idle_timeout_s <= 0:
+        raise ValueError(f"{where}: the idle timeout of connections must be above 0 (0 would mean never closing them).")
     if not deployment.ready_path.startswith("/"):
         raise ValueError(f"{where}: the readiness path {deployment.ready_path!r} does not begin with '/'.")
     if not SESSION.fullmatch(deployment.session):

@@ -17,9 +17,8 @@ from apps.gateway.envoy.types import (
 UNBOUNDED = 100_000
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 LONGEST_CHECK_S = 10
-# Model servers close idle connections after 2 s (gunicorn) to 5 s (uvicorn). Closing first avoids sending into a closing one.
-UPSTREAM_IDLE = "1.500s"
 WEB_IDLE = "20s"
+GRPC_IDLE = "60s"
 # 2,000 checks a second cost 9 % of a core. Coarse steps, since a changed interval rebuilds every cluster.
 CHECK_STEPS = ((5_000, "5s"), (2_000, "2s"))
 
@@ -49,7 +48,7 @@ def _deployment(name: str, deployment: Deployment, interval: str) -> Json:
     cluster = {
         **_base(name, [parse_address(replica) for replica in deployment.replicas]),
         "connect_timeout": "1s",
-        "lb_policy": "LEAST_REQUEST",
+        "load_balancing_policy": {"policies": [{"typed_extension_config": _least_busy()}]},
         "ignore_health_on_host_removal": True,
         # the default of 50 % would send traffic to dead replicas
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
@@ -66,7 +65,7 @@ def _deployment(name: str, deployment: Deployment, interval: str) -> Json:
             # the real queue length comes by RTDS; this one counts only until it has arrived
             "thresholds": [_thresholds(max_pending_requests=deployment.concurrency)],
         },
-        **_protocol({"http_protocol_options": {}}, UPSTREAM_IDLE),
+        **_protocol({"http_protocol_options": {}}, f"{deployment.idle_timeout_s:.3f}s"),
     }
 
 
@@ -74,7 +73,7 @@ def _grpc(deployment: Deployment) -> Json:
     slots = deployment.queue
     return {
         "circuit_breakers": {"thresholds": [_thresholds(max_requests=slots, max_pending_requests=slots)]},
-        **_protocol({"http2_protocol_options": {}}, "60s"),
+        **_protocol({"http2_protocol_options": {}}, GRPC_IDLE),
     }
 
 
@@ -95,6 +94,15 @@ def _base(name: str, addresses: list[Address]) -> Json:
         type="STRICT_DNS" if any(address.named for address in addresses) else "STATIC",
         load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": hosts}]},
     )
+
+
+def _least_busy() -> Json:
+    """The least busy of all replicas, not of two drawn by lot: with few slots a bad draw queues beside a free one."""
+    kind = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
+    return {
+        "name": "envoy.load_balancing_policies.least_request",
+        "typed_config": typed(kind, selection_method="FULL_SCAN"),
+    }
 
 
 def _thresholds(**limits: int) -> Json:

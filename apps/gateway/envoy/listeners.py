@@ -13,6 +13,10 @@ CERTIFICATE = "front-door"
 # A client must not be able to say who it is, nor steer Envoy's router by its own headers.
 FORGEABLE = ("x-portway-", "x-envoy-")
 
+# An empty list would mean Envoy's own: every private and loopback address, whose callers may then name their requests and
+# steer retries and time-outs. Nobody is internal here.
+NOBODY = {"address_prefix": "0.0.0.0", "prefix_len": 32}  # noqa: S104  no address to bind
+
 ACCESS_LOG = {
     "ts": "%START_TIME%",
     "endpoint": f"%METADATA(ROUTE:{NAMESPACE}:endpoint)%",
@@ -113,7 +117,7 @@ def _hygiene(front: Front) -> Json:
     return {
         "use_remote_address": True,
         "xff_num_trusted_hops": front.trusted_hops,
-        "internal_address_config": {"unix_sockets": False, "cidr_ranges": []},
+        "internal_address_config": {"unix_sockets": False, "cidr_ranges": [NOBODY]},
         "normalize_path": True,
         "merge_slashes": False,
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",

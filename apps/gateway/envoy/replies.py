@@ -130,5 +130,10 @@ def _wants_html() -> Json:
 def _not_model() -> Json:
     """Only scoring routes rewrite the path; gRPC ones cannot, but say so in the content type."""
     rewritten = {"name": "x-envoy-original-path", "present_match": True, "invert_match": True}
-    grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}, "invert_match": True}
+    grpc = {
+        "name": "content-type",
+        "string_match": {"prefix": "application/grpc"},
+        "invert_match": True,
+        "treat_missing_header_as_empty": True,
+    }
     return _all({"header_filter": {"header": rewritten}}, {"header_filter": {"header": grpc}})

@@ -2,7 +2,14 @@
 
 from collections.abc import Iterable
 
-from apps.gateway.envoy.filters import asked_filters, endpoint_filters, endpoint_rates, open_filters, site_filters
+from apps.gateway.envoy.filters import (
+    MODEL_ERROR,
+    asked_filters,
+    endpoint_filters,
+    endpoint_rates,
+    open_filters,
+    site_filters,
+)
 from apps.gateway.envoy.listeners import PRIVATE, PUBLIC
 from apps.gateway.envoy.types import NAMESPACE, Deployment, Endpoint, Front, Json, cluster_name, typed
 
@@ -97,10 +104,12 @@ def _routes(
 
 
 def _route(endpoint: Endpoint, name: str, match: Json, *, code: str = "") -> Json:
+    ours = {"endpoint": endpoint.name, **({"code": code} if code else {})}
+    limit = {"body_limit": endpoint.body_limit_bytes}
     return {
         "name": name,
         "match": match,
-        "metadata": {"filter_metadata": {NAMESPACE: {"endpoint": endpoint.name, **({"code": code} if code else {})}}},
+        "metadata": {"filter_metadata": {NAMESPACE: ours, MODEL_ERROR: limit}},
         "typed_per_filter_config": endpoint_filters(endpoint),
         "request_body_buffer_limit": endpoint.body_limit_bytes,
     }

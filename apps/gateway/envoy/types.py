@@ -25,6 +25,9 @@ class Deployment:
     ready_path: str = "/"
     grpc: bool = False
     session: str = ""
+    # Below the model server's own keep-alive (gunicorn 2 s, uvicorn 5 s), or requests meet a connection that is closing.
+    # Longer is better where the server allows it: a connection being opened takes a place in the queue.
+    idle_timeout_s: float = 1.5
 
     @property
     def queue(self) -> int:

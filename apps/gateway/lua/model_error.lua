@@ -3,6 +3,20 @@
 
 local LONGEST_ID = 40
 
+-- A body that does not say its length is collected first, so that a too large one is 413 before the model sees any of it.
+-- Envoy itself stops collecting at the route's limit or at its connection buffer, whichever is more. All else streams through.
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if headers:get("content-length") ~= nil or headers:get("upgrade") ~= nil then return end
+  local kind = headers:get("content-type")
+  if kind ~= nil and kind:find("^application/grpc") then return end
+  local limit = handle:metadata():get("body_limit")
+  local body = handle:body()
+  if limit ~= nil and body ~= nil and body:length() > limit then
+    handle:respond({ [":status"] = "413" }, "too large")
+  end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
