@@ -66,7 +66,7 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
         Part(
             "web",
             (
-                *granian, "asgi",
+                *granian, "asginl",
                 "--uds", str(home.web_socket),
                 "--uds-permissions", "600",
                 "--no-access-log",

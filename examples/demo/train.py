@@ -31,6 +31,7 @@ def main(folder: Path) -> None:
             folder / name,
             signature=infer_signature(features, model.predict(sample)),
             input_example=sample,
+            serialization_format="cloudpickle",
             pip_requirements=requirements,
         )
     body = {"input_data": {"columns": list(sample.columns), "data": sample.round(4).values.tolist()}}
