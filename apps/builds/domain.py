@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from apps.builds import conda, uv
+from apps.builds import bytecode, conda, uv
 from apps.builds.enums import BuildState
 from apps.builds.explain import explain, hints
 from apps.builds.models import Build, Resolution
@@ -112,6 +112,7 @@ def ensure(spec: EnvironmentSpec, *, log: Log, check: Check) -> Runnable:
             raise Problem("disk-full", evidence=str(error)) from None
         raise
     Build.objects.filter(pk=build.pk).update(last_used_at=timezone.now())
+    bytecode.compile_later(Path(build.path), request.interpreter)
     log(f"environment {build.key[:12]}, Python {build.python}")
     python = Path(build.path) / "bin" / "python"
     overlay = ensure_overlay(python, Path(settings.HOME.environments) / "overlays", uv.binary())
@@ -195,7 +196,7 @@ def _install(path: Path, lock: str, interpreter: uv.Interpreter, log: Log, check
     (path / "requirements.lock").write_text(lock)
     if lock.strip():
         uv.run(
-            ["pip", "install", "--python", str(path / "bin" / "python"), "--compile-bytecode", "--no-deps", *_wheels_only(), "-r", str(path / "requirements.lock")],
+            ["pip", "install", "--python", str(path / "bin" / "python"), "--no-deps", *_wheels_only(), "-r", str(path / "requirements.lock")],
             cache=settings.UV_CACHE_DIR,
             timeout_s=uv.INSTALL_S,
             log=log,
