@@ -558,7 +558,10 @@ class Shim:
         used = used if second == now else 0
         # Past its budget a replica waits on its own full pipe instead of using up the shim's processor time.
         sources = [*self.outputs] if used < LOG_BYTES_PER_SECOND else []
-        readable = select.select([self.wake, self.report, *sources], [], [], timeout if sources else 0.05)[0]
+        if used < LOG_BYTES_PER_SECOND and self.report >= 0:
+            sources.append(self.report)
+        wait = timeout if used < LOG_BYTES_PER_SECOND else FAST_POLL
+        readable = select.select([self.wake, *sources], [], [], wait)[0]
         for fd in readable:
             if fd == self.wake:
                 os.read(fd, 512)
@@ -582,10 +585,15 @@ class Shim:
 
     def read_report(self) -> bool:
         """What the guard tells: first the server's pid, then its wait status."""
+        if self.report < 0:
+            return False
         try:
             data = os.read(self.report, 512)
         except BlockingIOError:
             return True
+        if not data:  # an ended pipe is always readable: left in, it would keep the loop from ever sleeping
+            os.close(self.report)
+            self.report = -1
         for line in data.split():
             if not self.inner:
                 self.inner = int(line)

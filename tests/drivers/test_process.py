@@ -84,6 +84,15 @@ time.sleep(100)
 """
 
 
+STOPPER = """
+import sys
+from pathlib import Path
+from apps.compute.drivers.base import Handle
+from apps.compute.drivers.process import ProcessDriver
+ProcessDriver(Path(sys.argv[1]), Path(sys.argv[2])).stop(Handle("process", "r1"), grace_s=60)
+"""
+
+
 def start_from_another(bench, spec, level):
     import pickle
 
@@ -188,13 +197,9 @@ def test_stop_before_it_listens(processes):
 def test_shorter_second_stop_wins(best):
     handle = best.start("r1", "stubborn")
     best.running(handle)
-    first = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from pathlib import Path\n"
-         "from apps.compute.drivers.base import Handle; from apps.compute.drivers.process import ProcessDriver\n"
-         "ProcessDriver(Path(sys.argv[1]), Path(sys.argv[2])).stop(Handle('process', 'r1'), grace_s=60)",
-         str(best.base / "state"), str(best.base / "run")]
-    )  # fmt: skip
-    until(lambda: (best.base / "state" / "r1" / "stop.json").exists())
+    arguments = [str(best.base / "state"), str(best.base / "run")]
+    first = subprocess.Popen([sys.executable, "-c", STOPPER, *arguments])
+    until((best.base / "state" / "r1" / "stop.json").exists)
     began = time.monotonic()
     best.driver.stop(handle, grace_s=0.2)
     assert time.monotonic() - began < 5
@@ -378,11 +383,11 @@ def test_nothing_stays_on_disk(processes):
 
 
 def test_no_zombie_and_no_open_file_in_the_starter(best):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(3):
         handle = best.start(f"r{number}", "exit", "0")
         best.exited(handle)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""
 
 
