@@ -98,17 +98,20 @@ def visible(spec: ReplicaSpec) -> bool:
     return any(below(program, folder) for folder in folders)
 
 
-def missing_parents(targets: Iterable[str], present: Iterable[str]) -> list[str]:
-    """Folders to make so that each target can be reached; bwrap makes its own with mode 700, of use to root only."""
-    have = {"/", *present}
-    made: list[str] = []
+def missing_parents(targets: Iterable[str], present: Iterable[str], empty: Iterable[str] = ()) -> list[str]:
+    """Folders to make so that each target can be reached; bwrap makes its own with mode 700, of use to root only.
+
+    What is below a folder of `present` is there; `empty` ones are there with nothing in them.
+    """
+    have = {"/", *present, *empty}
+    made: list[str] = [*empty]
     for target in sorted(targets):
         for parent in list(PurePosixPath(target).parents)[::-1]:
             text = str(parent)
             if text not in have and not any(below(text, folder) for folder in have - {"/"} if folder not in made):
                 have.add(text)
                 made.append(text)
-    return made
+    return made[len([*empty]) :]
 
 
 def system_args() -> list[str]:
@@ -158,7 +161,7 @@ def bwrap_args(spec: ReplicaSpec, *, socket_dir: str, users_dir: str, env: Mappi
     args = [*namespace_args(root=root, network=spec.network), *system_args(), "--proc", "/proc", "--dev", "/dev"]
     for folder in TMP_FOLDERS:
         args += ["--perms", "1777", "--size", tmp_size, "--tmpfs", folder]
-    for folder in missing_parents(targets, [*SYSTEM, "/proc", "/dev", *TMP_FOLDERS]):
+    for folder in missing_parents(targets, [*SYSTEM, "/proc", "/dev"], TMP_FOLDERS):
         args += ["--perms", "0755", "--dir", folder]
     for source, target, read_only in sorted(binds, key=lambda bind: bind[1]):
         args += ["--ro-bind" if read_only else "--bind", source, target]
