@@ -99,21 +99,21 @@ def _copy_own(target: Path) -> bool:
                 continue  # console scripts and stale bytecode
             place = target / str(entry)
             place.parent.mkdir(parents=True, exist_ok=True)
-            _link(Path(str(dist.locate_file(entry))), place)
+            # A copy, never a link: a model process that can write here must not reach the control plane's own files.
+            shutil.copy2(str(dist.locate_file(entry)), place)
     compileall.compile_dir(str(target), quiet=2)
     return (target / "granian").is_dir()
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
-
-
 def _install(python: Path, target: Path, uv: Path) -> None:
-    command = [str(uv), "pip", "install", "--quiet", "--no-deps", "--compile-bytecode", "--python", str(python)]
-    command += ["--target", str(target), *(f"{name}=={version}" for name, version in PINS.items())]
+    command = [str(uv), "pip", "install", "--quiet", "--no-deps", "--compile-bytecode", "--link-mode", "copy"]
+    command += [
+        "--python",
+        str(python),
+        "--target",
+        str(target),
+        *(f"{name}=={version}" for name, version in PINS.items()),
+    ]
     try:
         done = subprocess.run(
             command,

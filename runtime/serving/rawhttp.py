@@ -6,6 +6,8 @@ they get the small classes below, which do what needs no multipart parser.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import io
 import json
 import sys
@@ -16,17 +18,25 @@ from urllib.parse import parse_qsl, unquote
 
 from .web import Reply, Request, valid_header
 
-try:
-    import flask
-except ImportError:  # the model's environment decides
-    flask = None  # type: ignore[assignment]
-
-_REQUEST_MODULES = ("azureml.contrib.services.aml_request", "azureml_inference_server_http.api.aml_request")
-_RESPONSE_MODULES = ("azureml.contrib.services.aml_response", "azureml_inference_server_http.api.aml_response")
+_MODULES = (
+    "azureml.contrib.services.aml_request",
+    "azureml.contrib.services.aml_response",
+    "azureml_inference_server_http.api.aml_request",
+    "azureml_inference_server_http.api.aml_response",
+)
 _NEEDS_FLASK = (
     "request.{} needs flask (it parses multipart bodies), and flask is not in this model's environment: "
     "add flask to the environment's packages, or read the body with request.get_data()."
 )
+
+
+@functools.cache
+def _flask() -> Any:
+    """flask, or None. Imported only when a script asks for one of its classes: it takes a tenth of a second."""
+    try:
+        return importlib.import_module("flask")
+    except ImportError:  # the model's environment decides
+        return None
 
 
 class _Seen:
@@ -118,47 +128,63 @@ class PlainResponse:
         return bytes(self._body)
 
 
-_Base: Any = flask.Response if flask is not None else PlainResponse
+@functools.cache
+def response_class() -> Any:
+    """AMLResponse: a flask response where there is flask."""
+    flask = _flask()
+    base: Any = PlainResponse if flask is None else flask.Response
+
+    class AMLResponse(base):
+        """What a @rawhttp run() returns to choose status, headers and body."""
+
+        def __init__(
+            self,
+            message: Any,
+            status_code: int,
+            response_headers: dict[str, str] | None = None,
+            json_str: bool = False,
+            run_function_failed: bool = False,
+        ) -> None:
+            given = response_headers or {}
+            if message is None or json_str:
+                text = json.dumps({} if message is None else message)
+                super().__init__(text, status=status_code, mimetype="application/json")
+            else:
+                super().__init__(message, status=status_code)
+                if any(name.lower() == "content-type" for name in given):
+                    del self.headers["Content-Type"]
+            self.headers["x-ms-run-function-failed"] = str(run_function_failed)
+            for name, value in given.items():
+                for part in str(value).split(","):  # commas stand for repeated headers, as azmlinfsrv has it
+                    self.headers.add_header(name, part.strip())
+
+    return AMLResponse
 
 
-class AMLResponse(_Base):
-    """What a @rawhttp run() returns to choose status, headers and body."""
-
-    def __init__(
-        self,
-        message: Any,
-        status_code: int,
-        response_headers: dict[str, str] | None = None,
-        json_str: bool = False,
-        run_function_failed: bool = False,
-    ) -> None:
-        given = response_headers or {}
-        if message is None or json_str:
-            super().__init__(
-                json.dumps({} if message is None else message), status=status_code, mimetype="application/json"
-            )
-        else:
-            super().__init__(message, status=status_code)
-            if any(name.lower() == "content-type" for name in given):
-                del self.headers["Content-Type"]
-        self.headers["x-ms-run-function-failed"] = str(run_function_failed)
-        for name, value in given.items():
-            for part in str(value).split(","):  # commas stand for repeated headers, as azmlinfsrv has it
-                self.headers.add_header(name, part.strip())
+def request_class() -> Any:
+    flask = _flask()
+    return PlainRequest if flask is None else flask.Request
 
 
-AMLRequest: Any = flask.Request if flask is not None else PlainRequest
+_OFFERED: dict[str, Callable[[], Any]] = {
+    "rawhttp": lambda: rawhttp,
+    "AMLRequest": request_class,
+    "AMLResponse": response_class,
+}
+
+
+def _offer(name: str) -> Any:
+    """`__getattr__` of the modules that scripts import."""
+    if name not in _OFFERED:
+        raise AttributeError(name)
+    return _OFFERED[name]()
 
 
 def install() -> None:
     """Make the modules that scripts import; they are ours even when a package of that name is there."""
-    for name in _REQUEST_MODULES:
+    for name in _MODULES:
         module = ModuleType(name)
-        module.__dict__.update(AMLRequest=AMLRequest, rawhttp=rawhttp)
-        sys.modules[name] = module
-    for name in _RESPONSE_MODULES:
-        module = ModuleType(name)
-        module.__dict__.update(AMLResponse=AMLResponse)
+        module.__dict__.update(__getattr__=_offer, __all__=list(_OFFERED))
         sys.modules[name] = module
 
 
@@ -170,19 +196,20 @@ class Caller:
     """Calls run() with the raw request: inside a flask request context when flask is there, as scripts expect."""
 
     def __init__(self) -> None:
-        self._app = flask.Flask("portway", static_folder=None) if flask is not None else None
+        self._flask = _flask()
+        self._app = None if self._flask is None else self._flask.Flask("portway", static_folder=None)
 
     def call(self, run: Callable[[Any], Any], request: Request) -> Any:
         if self._app is None:
             return run(PlainRequest(request))
         with self._app.request_context(_environ(request)):
-            return _materialised(run(flask.request._get_current_object()))  # type: ignore[attr-defined]  # noqa: SLF001
+            return _materialised(run(self._flask.request._get_current_object()))  # noqa: SLF001 -- flask's own way
 
     async def call_async(self, run: Callable[[Any], Any], request: Request) -> Any:
         if self._app is None:
             return await run(PlainRequest(request))
         with self._app.request_context(_environ(request)):
-            return _materialised(await run(flask.request._get_current_object()))  # type: ignore[attr-defined]  # noqa: SLF001
+            return _materialised(await run(self._flask.request._get_current_object()))  # noqa: SLF001
 
 
 def _materialised(result: Any) -> Any:
@@ -219,6 +246,7 @@ def _environ(request: Request) -> dict[str, Any]:
 
 
 def is_response(value: Any) -> bool:
+    flask = sys.modules.get("flask")  # a script may return flask's own response without @rawhttp
     return isinstance(value, PlainResponse) or (flask is not None and isinstance(value, flask.Response))
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- a table reads best with one line for each row
 """How the server starts, fails to start, dies and stops."""
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def test_traceback_and_access_line_are_logged(server):
     assert "KeyError: 'boom'" in log
     assert "hello from init" in log
     assert re.search(
-        r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} E \[\d+\] portway - POST /score 500 [\d.]+ms \d+$", log, re.M
+        r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} E \[\d+\] portway - POST /score 500 [\d.]+ms \d+$", log, re.MULTILINE
     )
 
 
