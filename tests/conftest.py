@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from django.conf import settings
 
 
 def pytest_sessionfinish() -> None:
-    shutil.rmtree(settings.TEST_HOME, ignore_errors=True)
+    home = getattr(settings, "TEST_HOME", None)
+    if home is not None:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def workspace(db):
 
 @pytest.fixture
 def people(db, workspace):
-    """Olga owns the workspace, Dan is its data scientist, Rita reads, Charlie is a stranger with a workspace of his own."""
+    """Olga owns the workspace, Carl contributes, Dan is its data scientist, Rita reads; Charlie has another workspace."""
     from apps.accounts.models import Membership, User, Workspace
 
     other = Workspace.objects.create(name="other")
@@ -36,3 +41,45 @@ def people(db, workspace):
         made[name] = User.objects.create_user(username=name, password="a long password")
         Membership.objects.create(user=made[name], workspace=where, role=role)
     return made
+
+
+@pytest.fixture(scope="session")
+def envoy_process():
+    """One real Envoy for the whole run, on the settings' own ports and folders."""
+    from apps.gateway import domain, envoy
+    from apps.gateway.admin import Admin, AdminDown
+    from apps.gateway.certificates import ensure_certificates
+    from apps.gateway.publisher import Publisher
+
+    home = settings.HOME
+    ensure_certificates(home.gateway / "certs", ca_pem=home.ca)
+    front = domain.front()
+    front.xds.mkdir(parents=True, exist_ok=True)
+    import json
+
+    (front.xds.parent / "bootstrap.json").write_text(json.dumps(envoy.render_bootstrap(front)))
+    Publisher(front.xds, front.admin_socket, front.envoy_log).publish(envoy.render(front, ()), version=1)
+    with Path(front.envoy_log).open("wb") as log:
+        process = subprocess.Popen(envoy.envoy_argv(front), stderr=log, stdout=log, start_new_session=True)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            if Admin(front.admin_socket).stats("server.state"):
+                break
+        except AdminDown:
+            time.sleep(0.05)
+    else:
+        raise RuntimeError(Path(front.envoy_log).read_text()[-2000:])
+    yield front
+    process.terminate()
+    process.wait(timeout=10)
+
+
+@pytest.fixture
+def world(transactional_db, envoy_process, settings):
+    """The engine with real parts: database, Envoy, drivers. Operations run when the test says so."""
+    from tests.world import World
+
+    made = World()
+    yield made
+    made.clean()

@@ -64,7 +64,7 @@ def build(deployment: OnlineDeployment, runnable: Runnable) -> tuple[Recipe, lis
         mem_bytes=memory,
         egress=deployment.egress,
         start_deadline_s=settings.START_DEADLINE_S,
-        labels={"endpoint": deployment.endpoint.name, "deployment": deployment.name},
+        labels={**deployment.tags, "endpoint": deployment.endpoint.name, "deployment": deployment.name},
     )
     return recipe, notes
 
