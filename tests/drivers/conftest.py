@@ -87,7 +87,9 @@ class Bench:
         )
 
     def python_mounts(self):
-        return (Mount(sys.prefix, sys.prefix),) if self.python == sys.executable else ()
+        """The environment that holds the interpreter; every replica sees the system's own."""
+        own = self.python == sys.executable and sys.prefix != "/usr"
+        return (Mount(sys.prefix, sys.prefix),) if own else ()
 
     def start(self, name, *mode, **more):
         return self.driver.start(self.spec(name, *mode, **more))

@@ -103,7 +103,7 @@ def bomb():
 
 def look():
     """Tell what a replica can see, and whom it can reach."""
-    model, port = REST
+    model, port, *writes = REST
     found = {"uid": os.getuid(), "env": dict(os.environ), "tmp": os.listdir("/tmp")}
     found["status"] = open("/proc/self/status").read()
     for key, path in (("root", "/root"), ("run", "/run"), ("home", "/home"), ("etc", "/etc")):
@@ -113,7 +113,7 @@ def look():
             found[key] = type(error).__name__
     found["pids"] = len([name for name in os.listdir("/proc") if name.isdigit()])
     found["write"] = {}
-    for path in (model + "/new", "/new", "/usr/new", "/dev/new", "/etc/new", os.environ["TMPDIR"] + "/new"):
+    for path in (model + "/new", os.environ["TMPDIR"] + "/new", *writes):
         try:
             open(path, "w").close()
             found["write"][path] = "written"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from apps.compute.drivers.base import Handle, LogLine, SpecError, State
-from tests.drivers.conftest import request
+from tests.drivers.conftest import request, until
 
 
 def faulty(bench, name, mode, **labels):
@@ -126,6 +126,7 @@ def test_logs_stay_until_forget(bench):
 def test_follow_gives_new_lines_and_ends_with_the_replica(bench):
     handle = bench.start("r1")
     bench.running(handle)
+    until(lambda: "listening" in bench.text(handle))
     stream = bench.driver.follow(handle, timeout_s=20)
     threading.Timer(0.3, lambda: bench.driver.stop(handle, grace_s=5)).start()
     began = time.monotonic()
@@ -138,6 +139,7 @@ def test_follow_gives_new_lines_and_ends_with_the_replica(bench):
 def test_follow_ends_with_its_time(bench):
     handle = bench.start("r1")
     bench.running(handle)
+    until(lambda: "listening" in bench.text(handle))
     began = time.monotonic()
     assert list(bench.driver.follow(handle, timeout_s=0.4)) == []
     assert 0.3 < time.monotonic() - began < 3

@@ -25,9 +25,12 @@ def look(processes, listener, monkeypatch):
     secret = Path(processes.base.parent / f"{processes.base.name}-host")
     secret.touch()
 
+    # Only where they cannot be written: a weak level would leave them on this machine.
+    writes = ("/new", "/usr/new", "/dev/new", "/etc/new", "/root/new") if promised(processes).filesystem else ()
+
     def run(**more):
         mount = Mount(str(model), MODEL)
-        handle = processes.start("r1", "look", MODEL, str(listener), mounts=(mount,), **more)
+        handle = processes.start("r1", "look", MODEL, str(listener), *writes, mounts=(mount,), **more)
         return processes.found(handle)
 
     yield run
@@ -62,9 +65,6 @@ def test_files(look, processes):
     else:
         assert f"{processes.base.name}-host" in found["tmp"]
         assert found["pids"] > 4
-    Path("/dev/new").unlink(missing_ok=True)
-    for path in ("/new", "/usr/new", "/etc/new"):
-        Path(path).unlink(missing_ok=True)
 
 
 def test_model_is_not_written(look, processes):
@@ -120,7 +120,7 @@ def test_fork_bomb(processes):
     line = next(line for line in processes.text(handle).splitlines() if line.startswith("forked "))
     made = int(line.split()[1])
     if promised(processes).pids:
-        assert 5 <= made <= 40
+        assert 5 <= made <= (40 if promised(processes).oom_signal else 50)  # rlimits start from a count
     else:
         assert made == 2000
     processes.driver.stop(handle, grace_s=2)
@@ -131,7 +131,8 @@ def test_processor_share(processes):
     handle = processes.start("r1", "busy", "1.2", cpu=300)
     processes.exited(handle)
     used = float(next(line for line in processes.text(handle).splitlines() if line.startswith("CPU ")).split()[1])
-    assert (used < 0.45) is promised(processes).cpu
+    if promised(processes).cpu:
+        assert used < 0.45
 
 
 def test_tmp_is_bounded(best):

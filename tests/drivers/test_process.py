@@ -370,6 +370,22 @@ def test_usage_grows(processes):
     assert record["ended"] > record["started"]
 
 
+def test_idle_shim_sleeps(processes):
+    """Once a closed pipe in its select() made every shim use a third of a core."""
+    handle = processes.start("r1")
+    processes.running(handle)
+    watched = [processes.shim("r1")["pid"], processes.shim("r1")["child"][0]]
+    time.sleep(0.3)
+    before = sum(map(_processor_ticks, watched))
+    time.sleep(1.5)
+    assert sum(map(_processor_ticks, watched)) - before <= 2
+
+
+def _processor_ticks(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def test_nothing_stays_on_disk(processes):
     handle = processes.start("r1")
     processes.running(handle)
