@@ -47,7 +47,7 @@ def people(db, workspace):
 def envoy_process():
     """One real Envoy for the whole run, on the settings' own ports and folders."""
     from apps.gateway import domain, envoy
-    from apps.gateway.admin import Admin, AdminDown
+    from apps.gateway.admin import Admin
     from apps.gateway.certificates import ensure_certificates
     from apps.gateway.publisher import Publisher
 
@@ -62,14 +62,10 @@ def envoy_process():
     with Path(front.envoy_log).open("wb") as log:
         process = subprocess.Popen(envoy.envoy_argv(front), stderr=log, stdout=log, start_new_session=True)
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            if Admin(front.admin_socket).stats("server.state"):
-                break
-        except AdminDown:
-            time.sleep(0.05)
-    else:
-        raise RuntimeError(Path(front.envoy_log).read_text()[-2000:])
+    while not Admin(front.admin_socket).ready():
+        if time.monotonic() > deadline:
+            raise RuntimeError(Path(front.envoy_log).read_text()[-2000:])
+        time.sleep(0.05)
     yield front
     process.terminate()
     process.wait(timeout=10)
