@@ -202,6 +202,9 @@ def _finish(handler: Handler, current: Run, problem: Problem | None) -> None:
             finished_at=timezone.now(),
             lease_until=None,
         )
+        if hit and problem is None:  # a step whose work was done by the attempt that was killed in it
+            unfinished = OperationStep.objects.filter(operation=operation, state=StepState.RUNNING)
+            unfinished.update(state=StepState.DONE, finished_at=timezone.now())
         if hit:
             audit.record(
                 operation.actor,
