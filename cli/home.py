@@ -55,6 +55,11 @@ class Home:
         return self.root / "environments"
 
     @property
+    def static(self) -> Path:
+        """Collected files of the studio."""
+        return self.root / "static"
+
+    @property
     def replicas(self) -> Path:
         return self.root / "replicas"
 
@@ -101,7 +106,7 @@ class Home:
             HomeError: the folder cannot be written, or the socket folder belongs to somebody else.
         """
         try:
-            for folder in (self.root, self.logs, self.artifacts, self.environments, self.replicas, self.gateway, self.uploads):
+            for folder in (self.root, self.logs, self.artifacts, self.environments, self.replicas, self.gateway, self.uploads, self.static):
                 folder.mkdir(parents=True, exist_ok=True)
             self.secrets.mkdir(mode=0o700, exist_ok=True)
             self.run.mkdir(mode=0o711, exist_ok=True)

@@ -55,12 +55,12 @@ def stamp(value: datetime) -> str:
     return value.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
 
 
-def resource(workspace: Workspace, path: str, kind: str, row: Any, properties: dict[str, Any], **extra: Any) -> dict[str, Any]:
+def resource(workspace: Workspace, path: str, type_: str, row: Any, properties: dict[str, Any], **extra: Any) -> dict[str, Any]:
     """A resource as ARM shows it; `path` is below the workspace."""
     return {
         "id": f"{workspace.arm_id}/{path}",
         "name": path.rsplit("/", 1)[1],
-        "type": f"{PROVIDER}/workspaces/{kind}",
+        "type": f"{PROVIDER}/workspaces/{type_}",
         "systemData": system_data(row),
         **extra,
         "properties": properties,

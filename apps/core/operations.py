@@ -96,7 +96,7 @@ def start(
             )
     except IntegrityError:
         running = Operation.objects.filter(lock=lock, state__in=OperationState.live()).first()
-        raise Problem("busy", target=target, kind=running.kind if running else "") from None
+        raise Problem("busy", subject=target, kind=running.kind if running else "") from None
     audit.record(actor, kind, workspace=workspace, target=target, operation=str(operation.id))
     events.changed(workspace, f"operation:{operation.id}", target)
     wake(operation.id)

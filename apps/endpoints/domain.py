@@ -123,7 +123,7 @@ def update_endpoint(
     """Change what the spec names. Raises Problem "stale", "busy", or a traffic problem."""
     endpoint = OnlineEndpoint.objects.select_for_update().get(pk=endpoint.pk)
     if if_match is not None and if_match != endpoint.revision:
-        raise Problem("stale", target=f"Endpoint {endpoint.name}")
+        raise Problem("stale", subject=f"Endpoint {endpoint.name}")
     operation = _start("online-endpoint.update", endpoint, actor)
     values: dict[str, Any] = {}
     if spec.properties is not None:
