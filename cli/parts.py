@@ -19,13 +19,14 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 @dataclass(frozen=True)
 class Part:
-    """One process under supervisor. `priority`: lower starts first and stops last."""
+    """One process under supervisor. `priority`: lower starts first and stops last. `late`: only when all else is up."""
 
     name: str
     argv: tuple[str, ...]
     priority: int
     stop_wait_s: int = 10
     nice: int = 0
+    late: bool = False
 
 
 def package_file(package: str, *parts: str) -> Path:
@@ -90,7 +91,7 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
             stop_wait_s=8,
         ),
         Part("controller", (python, "manage.py", "controller"), priority=50),
-        Part("mlflow", (python, "manage.py", "mlflow_server"), priority=60, nice=10),
+        Part("mlflow", (python, "manage.py", "mlflow_server"), priority=60, nice=10, late=True),
     ]  # fmt: skip
 
 
@@ -120,6 +121,7 @@ def supervisor_config(home: Home, environment: Mapping[str, str]) -> str:
             "command": command,
             "directory": str(SOURCE),
             "priority": str(part.priority),
+            "autostart": "false" if part.late else "true",
             "autorestart": "true",
             "startsecs": "1",
             "startretries": "1000000",

@@ -64,8 +64,13 @@ def up(home: Home) -> int:
         if left:
             print(f"ending {len(left)} processes that an earlier start left behind; replicas go on")
             processes.end([each for each in left if each.part != "gateway"], grace_s=5.0)
-        first = _bootstrap(home)
-        return _supervise(home, ports, first, [each for each in left if each.part == "gateway"])
+        training = _train_demo(home)  # needs no database, so it goes on beside the bootstrap
+        try:
+            first = _bootstrap(home)
+            return _supervise(home, ports, first, [each for each in left if each.part == "gateway"])
+        finally:
+            if training is not None and training.poll() is None:
+                training.kill()
 
 
 @contextmanager
@@ -186,17 +191,23 @@ def _follow(
     def ended() -> bool:
         return bool(stopping) or child.poll() is not None
 
+    demo = _start_demo(home) if _wants_demo(home) else None
+
     if not _wait(lambda: get(ports, "/readyz") == http.client.OK, READY_S, ended):
         if not ended():
             raise UpError(f"Portway did not become ready within {READY_S:.0f} s. See `portway status` and {home.logs}.")
     else:
         processes.end(old_gateway, grace_s=2.0)
-        if env_bool("PORTWAY_DEMO", default=True) and not ended():
-            _demo(home)
+        if demo is not None:
+            _wait(lambda: bool(_sample(home)) or demo.poll() is not None, DEMO_S, ended)
+            _report_demo(home, demo)
         if not ended():
             _banner(home, ports, first)
+            _start_late(home)
     while not ended():
         time.sleep(0.2)
+    if demo is not None and demo.poll() is None:
+        demo.terminate()
     if stopping:
         print("\nstopping …", flush=True)
     else:
@@ -226,11 +237,59 @@ def get(ports: Ports, path: str) -> int:
         link.close()
 
 
-def _demo(home: Home) -> None:
+def _wants_demo(home: Home) -> bool:
+    return env_bool("PORTWAY_DEMO", default=True) and not _sample(home).get("complete")
+
+
+def _train_demo(home: Home) -> subprocess.Popen[bytes] | None:
+    """Train the demo's models; `manage.py demo` waits for them. None when there is nothing to train."""
+    folder = home.uploads / "demo"
+    if not _wants_demo(home) or (folder / "sample.json").exists():
+        return None
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    program = parts.SOURCE / "examples" / "demo" / "train.py"
+    return _run_beside(home, "training", [sys.executable, str(program), str(folder)])
+
+
+def _start_demo(home: Home) -> subprocess.Popen[bytes]:
+    """Set up the demo beside the start of the parts."""
+    return _run_beside(home, "demo", [sys.executable, "manage.py", "demo", str(home.uploads / "demo")])
+
+
+def _run_beside(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    with (home.logs / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(
+            command,
+            cwd=parts.SOURCE,
+            env={**parts.environment_of(home), "PORTWAY_PART": name},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def _report_demo(home: Home, demo: subprocess.Popen[bytes]) -> None:
+    if demo.poll():
+        lines = (home.logs / "demo.log").read_text(errors="replace").strip().splitlines() or ["no output"]
+        print(f"the demo could not be set up: {lines[-1]}  (all of it: {home.logs / 'demo.log'})", file=sys.stderr)
+
+
+def _sample(home: Home) -> dict[str, Any]:
+    """The demo's request, key and URI; empty when there is no demo."""
     try:
-        _manage(home, "demo", timeout_s=DEMO_S)
-    except UpError as error:
-        print(f"the demo could not be set up: {error}", file=sys.stderr)
+        return dict(json.loads((home.root / "demo.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _start_late(home: Home) -> None:
+    """Start what nobody waits for, once everything else has come up: it would only slow that down."""
+    names = [part.name for part in parts.parts(home, os.environ) if part.late]
+    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(home.run / "supervisor.conf"), "start", *names]
+    done = subprocess.run(command, cwd=parts.SOURCE, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 0:
+        print(f"{', '.join(names)} did not start: {done.stdout.strip()}", file=sys.stderr)
 
 
 def _banner(home: Home, ports: Ports, first: dict[str, Any]) -> None:
@@ -241,10 +300,7 @@ def _banner(home: Home, ports: Ports, first: dict[str, Any]) -> None:
     else:
         print("  sign in as admin; forgotten the password? .venv/bin/python manage.py changepassword admin")
     print(f"  certificate authority: {home.ca}")
-    try:
-        sample = json.loads((home.root / "demo.json").read_text())
-    except (OSError, ValueError):
-        sample = None
+    sample = _sample(home)
     if sample:
         print("  a prediction of the demo model:")
         print(f"    curl --cacert {home.ca} -H 'Authorization: Bearer {sample['key']}' \\")

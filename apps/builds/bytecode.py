@@ -1,7 +1,7 @@
 """Compiling an environment's modules after it was built, so that the first start need not wait for it.
 
 Compiling everything takes longer than installing it, and a first start needs a fraction of the modules. So it happens
-beside the first start, at the lowest priority; every later start finds it done.
+after the first start, at the lowest priority; every later start finds it done.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ from apps.builds.uv import Interpreter
 MARK = ".compiled"
 LOCK = ".compiling"
 # The lock ends with its process, so a compilation that was killed is done again by the next deployment.
+# A session of its own is a scheduling group of its own, so its niceness must be set for the group too.
 PROGRAM = """
-import compileall, fcntl, os, sys
+import compileall, contextlib, fcntl, os, sys, time
 folder, mark, lock = sys.argv[1:]
 os.nice(19)
+with contextlib.suppress(OSError):
+    open("/proc/self/autogroup", "w").write("19")
+with contextlib.suppress(OSError):
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+time.sleep(20)
 held = open(lock, "w")
 try:
     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
