@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.gateway.upstream import read_body
 
-DEADLINE_S = 15
+DEADLINE_S = 30
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,9 @@ def test_two_replicas_have_twice_the_room(world):
     warm(world, "slots2", "one", "two")
     replies = burst(world.port, "/e/slots2/score?sleep=0.5", 30)
     statuses = [reply.status for reply in replies]
-    assert (statuses.count(200), statuses.count(429)) == (16, 14)
+    # never more than 2 x C x N; one or two fewer when the draw lets one replica's queue fill first
+    assert 14 <= statuses.count(200) <= 16
+    assert statuses.count(200) + statuses.count(429) == 30
     assert world.upstreams["one"].most_active == 4
     assert world.upstreams["two"].most_active == 4
 

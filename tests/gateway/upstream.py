@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-DEADLINE_S = 10
+DEADLINE_S = 20
 
 
 @dataclass

@@ -97,12 +97,12 @@ def _base(name: str, addresses: list[Address]) -> Json:
 
 
 def _least_busy() -> Json:
-    """The least busy of all replicas, not of two drawn by lot: with few slots a bad draw queues beside a free one."""
+    """The least busy of three drawn by lot.
+
+    Of all would be fairer, but a dead replica is the least busy of all, and a retry must be able to draw another one.
+    """
     kind = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
-    return {
-        "name": "envoy.load_balancing_policies.least_request",
-        "typed_config": typed(kind, selection_method="FULL_SCAN"),
-    }
+    return {"name": "envoy.load_balancing_policies.least_request", "typed_config": typed(kind, choice_count=3)}
 
 
 def _thresholds(**limits: int) -> Json:
