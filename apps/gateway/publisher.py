@@ -1,8 +1,8 @@
 """Puts rendered resources where Envoy reads them, and finds out whether Envoy took them.
 
-Envoy watches files, so a push is a rename; it says in its statistics whether it took the push and only in its log why not.
-The last accepted copy of every file is kept (a hard link below `.good`) and put back when a push is refused: an Envoy that
-restarts must not come up with what a running one has just rejected.
+Envoy watches files, so a push is a rename; it says in its statistics whether it took the push, and only in its log
+why not. The last accepted copy of every file is kept (a hard link below `.good`) and put back when a push is refused:
+an Envoy that restarts must not come up with what a running one has just rejected.
 """
 
 import fcntl

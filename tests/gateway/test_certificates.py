@@ -1,3 +1,5 @@
+"""The authority stays, the leaf is renewed in time, keys are private."""
+
 import datetime as dt
 import socket
 import stat
@@ -18,7 +20,7 @@ def leaf(made):
 
 
 def later(days):
-    return dt.datetime.now(UTC) + dt.timedelta(days=days)
+    return dt.datetime.now(UTC) + dt.timedelta(days=days)  # noqa: TID251
 
 
 def test_names_times_and_modes(tmp_path):

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.envoy
 PROBE = """
 function envoy_on_request(handle)
   local text = handle:headers():get("x-text") or ""
-  handle:respond({[":status"] = "200"}, sha256((text:gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end))))
+  local bytes = text:gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end)
+  handle:respond({[":status"] = "200"}, sha256(bytes))
 end
 """
 
@@ -49,7 +50,16 @@ def port(tmp_path_factory):
     root = tmp_path_factory.mktemp("lua")
     [port] = free_ports(1)
     (root / "c.json").write_text(json.dumps(config(port)))
-    argv = [str(envoy_binary()), "-c", str(root / "c.json"), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+    argv = [
+        str(envoy_binary()),
+        "-c",
+        str(root / "c.json"),
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "-l",
+        "error",
+    ]
     with (root / "log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
     try:

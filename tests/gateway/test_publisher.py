@@ -2,12 +2,10 @@
 
 import copy
 import json
-import os
-import shutil
 
 import pytest
 
-from apps.gateway.envoy import fold, render
+from apps.gateway.envoy import render
 from apps.gateway.publisher import Publisher
 from tests.gateway.client import call
 from tests.gateway.upstream import wait_for
@@ -179,7 +177,7 @@ def test_without_envoy_the_files_wait(tmp_path):
 
 
 def test_a_route_that_names_the_wrong_filter_is_401_and_not_open(world):
-    """Envoy takes a misspelt filter name without a word; the key check is on wherever a route does not switch it off."""
+    """Envoy takes a misspelt filter name without a word; the key check is on where a route does not switch it off."""
     content = copy.deepcopy(resources(world))
     host = content["rds/public.json"][0]["virtual_hosts"][0]
     for action in host["matcher"]["matcher_tree"]["prefix_match_map"]["map"].values():
@@ -198,6 +196,4 @@ def test_a_route_that_names_the_wrong_filter_is_401_and_not_open(world):
 def test_files_are_private(world):
     for path in world.front.xds.rglob("*.json"):
         assert path.stat().st_mode & 0o077 == 0
-    assert os.stat(world.front.admin_socket).st_mode & 0o777 == 0o600
-    assert shutil.which("env")
-    assert fold(world.front, resources(world))
+    assert world.front.admin_socket.stat().st_mode & 0o777 == 0o600

@@ -1,6 +1,7 @@
-"""The renderer against checked-in files, its rules, and the folded configuration against the real `envoy --mode validate`.
+"""The renderer against checked-in files and its own rules, and the folded result against `envoy --mode validate`.
 
-PORTWAY_WRITE_GOLDEN=1 pytest tests/gateway/test_render.py   writes the golden files anew; read the diff before committing it.
+PORTWAY_WRITE_GOLDEN=1 pytest tests/gateway/test_render.py
+writes the golden files anew; read the diff before committing it.
 """
 
 import dataclasses
@@ -104,7 +105,16 @@ def test_golden_bootstrap():
 def accepted(tmp_path, front, given) -> None:
     config = tmp_path / "fold.json"
     config.write_text(json.dumps(fold(front, render(front, given))))
-    argv = [str(envoy_binary()), "--mode", "validate", "-c", str(config), "--reject-unknown-dynamic-fields", "-l", "error"]
+    argv = [
+        str(envoy_binary()),
+        "--mode",
+        "validate",
+        "-c",
+        str(config),
+        "--reject-unknown-dynamic-fields",
+        "-l",
+        "error",
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -127,7 +137,10 @@ def routes_of(table):
 def doors(route) -> list[str]:
     """Which of the three ways in a route has; ext_authz is a fourth, for mlflow alone."""
     config = route["typed_per_filter_config"]
-    key, jwt, rbac = (config.get(name, {}) for name in ("portway.key_hash", *(f"envoy.filters.http.{n}" for n in ("jwt_authn", "rbac"))))
+    key, jwt, rbac = (
+        config.get(name, {})
+        for name in ("portway.key_hash", *(f"envoy.filters.http.{n}" for n in ("jwt_authn", "rbac")))
+    )
     found = []
     if key.get("filter_context", {}).get("salt") and not jwt and not rbac:
         found.append("key")
@@ -211,10 +224,19 @@ def test_an_endpoint_is_behind_one_door_only():
 def test_weights_leave_out_zero_and_mirror_sits_on_the_split_alone():
     [table] = render(FRONT, endpoints())["rds/public.json"]
     routes = [route for route in routes_of(table) if route["name"].startswith("diabetes/")]
-    assert [route["name"].split("/")[1] for route in routes] == ["too-large", "blue", "green", "shadow", "unknown", "split"]
+    assert [route["name"].split("/")[1] for route in routes] == [
+        "too-large",
+        "blue",
+        "green",
+        "shadow",
+        "unknown",
+        "split",
+    ]
     split = routes[-1]["route"]
     assert [share["weight"] for share in split["weighted_clusters"]["clusters"]] == [90, 10]
-    assert [route["name"] for route in routes if "request_mirror_policies" in route.get("route", {})] == ["diabetes/split"]
+    assert [route["name"] for route in routes if "request_mirror_policies" in route.get("route", {})] == [
+        "diabetes/split"
+    ]
 
 
 def test_digests_are_rendered_and_nothing_else_of_a_key():

@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+from typing import Self
 
 import pytest
 
@@ -51,7 +52,7 @@ class Load:
         self.errors: list = []
         self.over = threading.Event()
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         self.thread = threading.Thread(target=lambda: asyncio.run(self.go()))
         self.thread.start()
         wait_for(lambda: len(self.replies) + len(self.errors) > 20)

@@ -15,6 +15,7 @@ from apps.gateway.envoy.types import (
 )
 
 UNBOUNDED = 100_000
+MANY_RETRIES = 1_000
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 LONGEST_CHECK_S = 10
 WEB_IDLE = "20s"
@@ -106,7 +107,8 @@ def _least_busy() -> Json:
 
 
 def _thresholds(**limits: int) -> Json:
-    return {"max_connections": UNBOUNDED, "max_requests": UNBOUNDED, **limits}
+    """The default of 3 retries at once would turn a dead replica into errors: only unbegun requests are retried anyway."""
+    return {"max_connections": UNBOUNDED, "max_requests": UNBOUNDED, "max_retries": MANY_RETRIES, **limits}
 
 
 def _protocol(options: Json, idle: str) -> Json:

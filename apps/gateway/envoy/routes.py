@@ -1,4 +1,4 @@
-"""RDS: one tree over path prefixes, one short route list per endpoint. The longest prefix wins, inside a list the order."""
+"""RDS: a tree over path prefixes, a short route list per endpoint. The longest prefix wins, in a list the order."""
 
 from collections.abc import Iterable
 
