@@ -145,9 +145,10 @@ def test_killed_replica_fails_no_request_and_comes_back(world):
 def test_a_replica_that_turns_unready_leaves(world):
     world.upstreams["m2"].ready = False
     world.healthy("dep__main__blue", 1)
-    world.clear()
+    world.upstreams["m2"].seen.clear()
     many(world.port, "/e/main/score", 100, key=KEY)
     assert not world.upstreams["m2"].seen
+    world.upstreams["m2"].ready = True
     world.healthy("dep__main__blue", 2)
 
 

@@ -107,7 +107,7 @@ def _least_busy() -> Json:
 
 
 def _thresholds(**limits: int) -> Json:
-    """The default of 3 retries at once would turn a dead replica into errors: only unbegun requests are retried anyway."""
+    """Only unbegun requests are retried; the default of 3 at once would still turn a dead replica into errors."""
     return {"max_connections": UNBOUNDED, "max_requests": UNBOUNDED, "max_retries": MANY_RETRIES, **limits}
 
 
