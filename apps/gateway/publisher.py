@@ -25,7 +25,7 @@ FIRST_PAUSE_S = 0.004
 LONGEST_PAUSE_S = 0.1
 RESTORE_S = 1.0
 STATS = r"\.(version_text|update_success|update_rejected|update_failure|warming_clusters|total_listeners_warming)$"
-NOT_RUNNING = "Envoy is not running. The files are in place; it starts with them."
+NOT_RUNNING = "Envoy is not running, or still starting. The files are in place; it starts with them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,11 @@ class Publisher:
                 _Write(name, str(version), body) for name, body in bodies.items() if body != self._on_disk(name)[1]
             ]
             try:
-                before = self._snapshot()
+                # while it starts, not every file has a reader yet: there is nobody to ask
+                before = self._snapshot() if self.running() else None
             except AdminDown:
+                before = None
+            if before is None:
                 for write in writes:
                     self._put(write)
                 self._drop_stale(bodies)

@@ -92,7 +92,7 @@ def lua_off() -> Json:
 
 def _auth(auth: Auth) -> Json:
     if isinstance(auth, KeyAuth):
-        context = {"salt": auth.salt, "digests": dict(sorted(auth.digests.items()))}
+        context = {"salt": auth.salt, **dict(sorted(auth.digests.items()))}
         return {KEY_HASH: typed(f"{HTTP}.lua.v3.LuaPerRoute", filter_context=context)}
     if isinstance(auth, TokenAuth):
         return {
