@@ -144,7 +144,6 @@ def test_killed_replica_fails_no_request_and_comes_back(world):
 
 def test_a_replica_that_turns_unready_leaves(world):
     world.upstreams["m2"].ready = False
-    # not the number of healthy ones: an earlier test's ejection may be in it for another moment
     gone = f"dep__main__blue::{world.root}/m2.sock::health_flags::/failed_active_hc"
     wait_for(lambda: gone in world.publisher.admin.get("/clusters"))
     world.upstreams["m2"].seen.clear()

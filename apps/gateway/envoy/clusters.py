@@ -51,8 +51,8 @@ def _deployment(name: str, deployment: Deployment, interval: str) -> Json:
         "connect_timeout": "1s",
         "load_balancing_policy": {"policies": [{"typed_extension_config": _least_busy()}]},
         "ignore_health_on_host_removal": True,
-        # the default of 50 % would send traffic to dead replicas
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # by default dead replicas get traffic once half are dead, and health reaches the workers once a second at most
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "outlier_detection": _outlier(deployment),
         "health_checks": [_ready(deployment, interval)],
     }
