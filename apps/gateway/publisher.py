@@ -1,8 +1,8 @@
 """Puts rendered resources where Envoy reads them, and finds out whether Envoy took them.
 
-Envoy watches files, so a push is a rename; it says in its statistics whether it took the push and only in its log why not.
-The last accepted copy of every file is kept (a hard link below `.good`) and put back when a push is refused: an Envoy that
-restarts must not come up with what a running one has just rejected.
+Envoy watches files, so a push is a rename; it says in its statistics whether it took the push, and only in its log
+why not. The last accepted copy of every file is kept (a hard link below `.good`) and put back when a push is refused:
+an Envoy that restarts must not come up with what a running one has just rejected.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ FIRST_PAUSE_S = 0.004
 LONGEST_PAUSE_S = 0.1
 RESTORE_S = 1.0
 STATS = r"\.(version_text|update_success|update_rejected|update_failure|warming_clusters|total_listeners_warming)$"
-NOT_RUNNING = "Envoy is not running. The files are in place; it starts with them."
+NOT_RUNNING = "Envoy is not running, or still starting. The files are in place; it starts with them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,11 @@ class Publisher:
                 _Write(name, str(version), body) for name, body in bodies.items() if body != self._on_disk(name)[1]
             ]
             try:
-                before = self._snapshot()
+                # while it starts, not every file has a reader yet: there is nobody to ask
+                before = self._snapshot() if self.running() else None
             except AdminDown:
+                before = None
+            if before is None:
                 for write in writes:
                     self._put(write)
                 self._drop_stale(bodies)

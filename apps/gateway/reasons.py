@@ -8,8 +8,8 @@ from pathlib import Path
 WAIT_S = 0.5
 READ_MAX = 256 * 1024
 REASON_MAX = 1_000
-LINE = re.compile(r"^\[[^\]]+\]\[\d+\]\[\w+\]\[\w+\] \[[^\]]+\] (?P<text>.*)$")
-REFUSAL = re.compile(r"config update (rejected|failure): (?P<why>.*)|(?P<detail>.*config rejected: .*)", re.DOTALL)
+REFUSAL = re.compile(r"config update (?:rejected|failure): (?P<why>.*)", re.DOTALL)
+DUMP = "goo.gle/"
 NO_LOG = "Envoy refused it; the reason is in Envoy's log."
 
 
@@ -55,10 +55,11 @@ def _read(mark: LogMark) -> str:
 
 
 def _find(text: str, file: Path) -> str:
-    for line in text.splitlines():
-        matched = LINE.match(line)
-        refused = REFUSAL.search(matched["text"] if matched else line)
-        if refused and refused["why"]:
-            why = refused["why"].removeprefix(f"in {file}, ")
+    for entry in re.split(r"^(?=\[\d{4}-)", text, flags=re.MULTILINE):
+        refused = REFUSAL.search(entry)
+        if refused:
+            why = refused["why"].strip().removeprefix(f"in {file}, ")
+            if why.startswith(DUMP):  # the whole resource comes first; the complaint is what follows it
+                why = why.splitlines()[-1].lstrip("}: ")
             return re.sub(r"\s+", " ", why).strip()[:REASON_MAX]
     return ""

@@ -1,6 +1,7 @@
 """Every row of the gateway's error table, asked of a real Envoy."""
 
 import asyncio
+import contextlib
 import re
 
 import pytest
@@ -141,7 +142,9 @@ def test_two_replicas_have_twice_the_room(world):
     warm(world, "slots2", "one", "two")
     replies = burst(world.port, "/e/slots2/score?sleep=0.5", 30)
     statuses = [reply.status for reply in replies]
-    assert (statuses.count(200), statuses.count(429)) == (16, 14)
+    # never more than 2 x C x N; one or two fewer when the draw lets one replica's queue fill first
+    assert 14 <= statuses.count(200) <= 16
+    assert statuses.count(200) + statuses.count(429) == 30
     assert world.upstreams["one"].most_active == 4
     assert world.upstreams["two"].most_active == 4
 
@@ -191,10 +194,8 @@ def test_body_limit_counts_bodies_of_unknown_length(world, size, status):
         async with Session(world.port) as session:
             headers = {"authorization": f"Bearer {KEY}", "transfer-encoding": "chunked", "content-length": None}
             chunk = b"%x\r\n%b\r\n" % (10_000, b"x" * 10_000)
-            try:
+            with contextlib.suppress(ConnectionError):
                 await session.send("POST", "/e/main/score", headers, chunk * (size // 10_000) + b"0\r\n\r\n")
-            except ConnectionError:
-                pass
             return await asyncio.wait_for(session.receive(), 10)
 
     reply = asyncio.run(go())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-DEADLINE_S = 10
+DEADLINE_S = 20
 
 
 @dataclass
@@ -120,8 +120,13 @@ class Upstream:
     async def _echo(self, headers, reader, writer) -> bool:
         magic = headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accept = base64.b64encode(hashlib.sha1(magic.encode()).digest()).decode()
-        head = f"HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
-        writer.write(head.encode())
+        head = (
+            "HTTP/1.1 101 Switching",
+            "upgrade: websocket",
+            "connection: Upgrade",
+            f"sec-websocket-accept: {accept}",
+        )
+        writer.write("\r\n".join(head).encode() + b"\r\n\r\n")
         await writer.drain()
         while data := await reader.read(65536):
             writer.write(data)

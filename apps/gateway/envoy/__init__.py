@@ -1,4 +1,4 @@
-"""Rows in, Envoy's configuration out. Pure functions over frozen values; nothing here knows Django or a running Envoy."""
+"""Rows in, Envoy's configuration out. Pure functions over frozen values: no Django, no running Envoy."""
 
 from apps.gateway.envoy.bootstrap import envoy_argv, envoy_binary, render_bootstrap
 from apps.gateway.envoy.checks import check

@@ -1,4 +1,4 @@
-"""What Envoy is started with. It changes with a release of Portway or a setting of the front door, not with an endpoint."""
+"""What Envoy is started with. It changes with a release or a setting of the front door, never with an endpoint."""
 
 import sys
 import sysconfig

@@ -15,6 +15,7 @@ from apps.gateway.envoy.types import (
 )
 
 UNBOUNDED = 100_000
+MANY_RETRIES = 1_000
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 LONGEST_CHECK_S = 10
 WEB_IDLE = "20s"
@@ -50,8 +51,8 @@ def _deployment(name: str, deployment: Deployment, interval: str) -> Json:
         "connect_timeout": "1s",
         "load_balancing_policy": {"policies": [{"typed_extension_config": _least_busy()}]},
         "ignore_health_on_host_removal": True,
-        # the default of 50 % would send traffic to dead replicas
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # by default dead replicas get traffic once half are dead, and health reaches the workers once a second at most
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "outlier_detection": _outlier(deployment),
         "health_checks": [_ready(deployment, interval)],
     }
@@ -97,16 +98,17 @@ def _base(name: str, addresses: list[Address]) -> Json:
 
 
 def _least_busy() -> Json:
-    """The least busy of all replicas, not of two drawn by lot: with few slots a bad draw queues beside a free one."""
+    """The least busy of three drawn by lot.
+
+    Of all would be fairer, but a dead replica is the least busy of all, and a retry must be able to draw another one.
+    """
     kind = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
-    return {
-        "name": "envoy.load_balancing_policies.least_request",
-        "typed_config": typed(kind, selection_method="FULL_SCAN"),
-    }
+    return {"name": "envoy.load_balancing_policies.least_request", "typed_config": typed(kind, choice_count=3)}
 
 
 def _thresholds(**limits: int) -> Json:
-    return {"max_connections": UNBOUNDED, "max_requests": UNBOUNDED, **limits}
+    """Only unbegun requests are retried; the default of 3 at once would still turn a dead replica into errors."""
+    return {"max_connections": UNBOUNDED, "max_requests": UNBOUNDED, "max_retries": MANY_RETRIES, **limits}
 
 
 def _protocol(options: Json, idle: str) -> Json:

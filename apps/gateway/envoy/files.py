@@ -1,4 +1,4 @@
-"""The names of the files below the xds folder: one folder per resource type, so that a rename wakes only its own watcher."""
+"""The files below the xds folder: one folder per resource type, so that a rename wakes only its own watcher."""
 
 LISTENERS_FILE = "lds/listeners.json"
 CLUSTERS_FILE = "cds/clusters.json"

@@ -1,4 +1,4 @@
-"""The HTTP filters in their order, and what a route says to each of them. The order is part of the contract; a test pins it."""
+"""The HTTP filters, and what a route says to each. Their order is part of the contract; a test pins it."""
 
 import json
 from collections.abc import Iterable
@@ -36,7 +36,10 @@ ASKED = (
     "x-request-id",
 )
 ANSWERED = ("location", "www-authenticate", "set-cookie")
-CORS_SENT = "authorization, content-type, accept, azureml-model-deployment, x-ms-client-request-id, x-ms-request-id, x-request-id"
+CORS_SENT = (
+    "authorization, content-type, accept, azureml-model-deployment, "
+    "x-ms-client-request-id, x-ms-request-id, x-request-id"
+)
 CORS_SHOWN = (
     "x-request-id, x-ms-client-request-id, azureml-model-deployment, azureml-model-session, "
     "ms-azureml-model-error-statuscode, ms-azureml-model-error-reason, retry-after, "
@@ -89,7 +92,7 @@ def lua_off() -> Json:
 
 def _auth(auth: Auth) -> Json:
     if isinstance(auth, KeyAuth):
-        context = {"salt": auth.salt, "digests": dict(sorted(auth.digests.items()))}
+        context = {"salt": auth.salt, **dict(sorted(auth.digests.items()))}
         return {KEY_HASH: typed(f"{HTTP}.lua.v3.LuaPerRoute", filter_context=context)}
     if isinstance(auth, TokenAuth):
         return {

@@ -13,8 +13,8 @@ CERTIFICATE = "front-door"
 # A client must not be able to say who it is, nor steer Envoy's router by its own headers.
 FORGEABLE = ("x-portway-", "x-envoy-")
 
-# An empty list would mean Envoy's own: every private and loopback address, whose callers may then name their requests and
-# steer retries and time-outs. Nobody is internal here.
+# An empty list would mean Envoy's own: every private and loopback address, whose callers may then name their
+# requests and steer retries and time-outs. Nobody is internal here.
 NOBODY = {"address_prefix": "0.0.0.0", "prefix_len": 32}  # noqa: S104  no address to bind
 
 ACCESS_LOG = {

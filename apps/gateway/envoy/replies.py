@@ -1,34 +1,19 @@
 """What Envoy answers itself: one JSON shape, one stable code per cause, and a sentence that says what to do next."""
 
+from pathlib import Path
+
 from apps.gateway.envoy.types import NAMESPACE, Json
+
+PAGES = Path(__file__).resolve().parent.parent / "pages"
 
 REQUEST_ID = "%REQ(X-REQUEST-ID)%"
 RETRY_UNAVAILABLE = "5"
 RETRY_BUSY = "1"
 UNAVAILABLE_FLAGS = ["UH", "UF", "UC", "UR", "URX", "LH", "LR", "NC"]
 
-MAINTENANCE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta http-equiv="refresh" content="5"><title>Portway is starting</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:20vh auto;padding:0 1rem;color:#1f2937;background:#fff}
-@media(prefers-color-scheme:dark){body{color:#e5e7eb;background:#111827}}code{font-size:.85em;opacity:.7}</style></head>
-<body><h1>The studio is not answering</h1>
-<p>It is starting, being updated, or stopped. Endpoints go on serving. This page tries again every five seconds.</p>
-<p>If it stays like this, run <b>portway doctor</b> on the server.</p>
-<p><code>request __REQUEST_ID__</code></p></body></html>
-"""
-
-SIGN_IN = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Sign in to Portway</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:20vh auto;padding:0 1rem;color:#1f2937;background:#fff}
-@media(prefers-color-scheme:dark){body{color:#e5e7eb;background:#111827}a{color:#93c5fd}}</style></head>
-<body><h1>This page needs a Portway account</h1>
-<p>You are not signed in, or your account may not see this. <a href="/">Open the studio</a>, sign in, and come back.</p></body></html>
-"""
-
 UNAUTHORIZED = (
-    "The key or token is missing, wrong or expired (%LOCAL_REPLY_BODY%). Send the header 'Authorization: Bearer <key or token>'. "
-    "The endpoint's Consume page shows which of the two it wants."
+    "The key or token is missing, wrong or expired (%LOCAL_REPLY_BODY%). "
+    "Send the header 'Authorization: Bearer <key or token>'. The endpoint's Consume page shows which it wants."
 )
 FORBIDDEN = "This token is valid, but not for this endpoint. Ask for a token of the endpoint you are calling."
 TIMEOUT = (
@@ -55,13 +40,13 @@ def local_replies() -> Json:
     """The mappers in the order they are tried: the first match wins, so causes come before status codes."""
     return {
         "mappers": [
-            _mapper(_all(_flags("UAEX"), _status("LE", 403), _wants_html()), page=SIGN_IN),
+            _mapper(_all(_flags("UAEX"), _status("LE", 403), _wants_html()), page="sign_in"),
             _mapper(_all(_flags("UAEX"), _status("LE", 499)), code="Unauthorized", message=UNAUTHORIZED),
             _mapper(_flags("UT", "SI", "DT"), code="RequestTimeout", message=TIMEOUT, status=408),
             _mapper(_flags("UO"), code="TooManyPendingRequests", message=QUEUE_FULL, status=429, retry=RETRY_BUSY),
             # local_ratelimit has not set its flag yet when the mappers run: its status, after UO
             _mapper(_status("EQ", 429), code="RateLimited", message=RATE),
-            _mapper(_all(_unavailable(), _wants_html(), _not_model()), page=MAINTENANCE, retry=RETRY_UNAVAILABLE),
+            _mapper(_all(_unavailable(), _wants_html(), _not_model()), page="maintenance", retry=RETRY_UNAVAILABLE),
             _mapper(
                 _all(_unavailable(), _not_model()),
                 code="ServiceUnavailable",
@@ -90,7 +75,12 @@ def _mapper(
             {"header": {"key": "retry-after", "value": retry}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
         ]
     if page:
-        text = page.replace("%", "%%").replace("__REQUEST_ID__", REQUEST_ID)
+        text = (
+            (PAGES / f"{page}.html")
+            .read_text(encoding="utf-8")
+            .replace("%", "%%")
+            .replace("__REQUEST_ID__", REQUEST_ID)
+        )
         mapper["body_format_override"] = {
             "text_format_source": {"inline_string": text},
             "content_type": "text/html; charset=utf-8",

@@ -1,4 +1,4 @@
-"""RDS: one tree over path prefixes, one short route list per endpoint. The longest prefix wins, inside a list the order."""
+"""RDS: a tree over path prefixes, a short route list per endpoint. The longest prefix wins, in a list the order."""
 
 from collections.abc import Iterable
 
@@ -48,6 +48,7 @@ def _table(name: str, endpoints: list[Endpoint], rest: list[Json]) -> Json:
         "name": "all",
         "domains": ["*"],
         "typed_per_filter_config": endpoint_rates(endpoints),
+        "retry_policy": _retry(),
         "matcher": {
             "matcher_tree": {"input": {"name": "path", "typed_config": path}, "prefix_match_map": {"map": tree}},
             "on_no_match": _action("rest", [*_grpc_routes(endpoints), *rest]),
@@ -155,24 +156,25 @@ def _mirror(endpoint: Endpoint, deployment: str, percent: int) -> Json:
 
 def _forward(deployment: Deployment, *, rewrite: bool) -> Json:
     """How a request reaches a replica. The prefix ends in '/', so the rewrite gives /score and not //score."""
-    retry = {
-        # never repeats a request that a model may have begun to answer
-        "retry_on": "connect-failure,refused-stream,reset-before-request",
-        "num_retries": 2,
-        "host_selection_retry_max_attempts": 3,
-        "retry_host_predicate": [
-            {
-                "name": "envoy.retry_host_predicates.previous_hosts",
-                "typed_config": typed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
-            }
-        ],
-    }
     timeout = f"{deployment.request_timeout_ms / 1000:.3f}s"
     if rewrite:
-        return {"prefix_rewrite": "/", "timeout": timeout, "idle_timeout": STREAM_IDLE, "retry_policy": retry}
+        return {"prefix_rewrite": "/", "timeout": timeout, "idle_timeout": STREAM_IDLE}
     # a gRPC stream lives as long as its caller's own deadline says
     stream = {"grpc_timeout_header_max": timeout}
-    return {"timeout": "0s", "idle_timeout": STREAM_IDLE, "max_stream_duration": stream, "retry_policy": retry}
+    return {"timeout": "0s", "idle_timeout": STREAM_IDLE, "max_stream_duration": stream}
+
+
+def _retry() -> Json:
+    """For routes that say nothing else. Never repeats a request that a model may have begun to answer."""
+    kind = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    return {
+        "retry_on": "connect-failure,refused-stream,reset-before-request",
+        "num_retries": 2,
+        "retry_back_off": {"base_interval": "0.010s", "max_interval": "0.050s"},
+        # a dead replica is the least busy one: of two it wins 7 draws of 8 until health checks notice
+        "host_selection_retry_max_attempts": 50,
+        "retry_host_predicate": [{"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": typed(kind)}],
+    }
 
 
 def _served_by(deployment: Deployment) -> list[Json]:

@@ -25,7 +25,7 @@ class Deployment:
     ready_path: str = "/"
     grpc: bool = False
     session: str = ""
-    # Below the model server's own keep-alive (gunicorn 2 s, uvicorn 5 s), or requests meet a connection that is closing.
+    # Below the model server's own keep-alive (gunicorn 2 s, uvicorn 5 s), or requests meet a closing connection.
     # Longer is better where the server allows it: a connection being opened takes a place in the queue.
     idle_timeout_s: float = 1.5
 

@@ -1,5 +1,5 @@
--- Who is calling? The route's context holds {salt = S, digests = {[hex sha256(S .. key)] = client name}}; no key is ever
--- configured. Whatever is missing, misspelt or unknown ends in 401: this filter runs wherever a route does not switch it off.
+-- Who is calling? The route's context holds {salt = S, [hex sha256(S .. key)] = client name, ...}; no key is ever configured.
+-- Whatever is missing, misspelt or unknown ends in 401: this filter runs wherever a route does not switch it off.
 
 local bit = require("bit")
 local band, bor, bxor, ror, rol = bit.band, bit.bor, bit.bxor, bit.ror, bit.rol
@@ -68,13 +68,31 @@ local function sha256(text)
   return hex(h[1]) .. hex(h[2]) .. hex(h[3]) .. hex(h[4]) .. hex(h[5]) .. hex(h[6]) .. hex(h[7]) .. hex(h[8])
 end
 
+-- Digests of keys that were right. A wrong key is never kept, so strangers can neither fill nor flush this; whether a digest
+-- is (still) one of the route's is looked up every time.
+local MOST_KNOWN = 512
+local known, count = {}, 0
+
+local function remember(salted, digest)
+  if count >= MOST_KNOWN then
+    known, count = {}, 0
+  end
+  known[salted], count = digest, count + 1
+end
+
 local function caller(context, authorization)
   local key = authorization and authorization:match("^[Bb]earer +(.+)$")
   if key == nil or #key > LONGEST_KEY or context == nil then return nil end
-  -- userdata: only get() reads it, context["salt"] would be nil for ever
-  local salt, digests = context:get("salt"), context:get("digests")
-  if type(salt) ~= "string" or salt == "" or type(digests) ~= "table" then return nil end
-  return digests[sha256(salt .. key)]
+  -- userdata: only get() reads it, context["salt"] would be nil for ever; flat, because a table would be rebuilt per request
+  local salt = context:get("salt")
+  if type(salt) ~= "string" or salt == "" then return nil end
+  local salted = salt .. key
+  local digest = known[salted]
+  if digest ~= nil then return context:get(digest) end
+  digest = sha256(salted)
+  local client = context:get(digest)
+  if type(client) == "string" then remember(salted, digest) end
+  return client
 end
 
 function envoy_on_request(handle)
