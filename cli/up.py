@@ -82,7 +82,9 @@ def _only_one(home: Home) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise UpError(f"Portway runs already on {home.root} (pid {stream.read().strip() or '?'}). See `portway status`.") from None
+            raise UpError(
+                f"Portway runs already on {home.root} (pid {stream.read().strip() or '?'}). See `portway status`."
+            ) from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
@@ -95,7 +97,9 @@ def _only_one(home: Home) -> Iterator[None]:
 def _check_disk(home: Home) -> None:
     free = shutil.disk_usage(home.root).free
     if free < FREE_BYTES_NEEDED:
-        raise UpError(f"The disk of {home.root} is full: {free // 2**20} MiB are free, {FREE_BYTES_NEEDED // 2**20} are needed.")
+        raise UpError(
+            f"The disk of {home.root} is full: {free // 2**20} MiB are free, {FREE_BYTES_NEEDED // 2**20} are needed."
+        )
     probe = home.root / ".write-test"
     try:
         probe.write_bytes(b"0" * 4096)
@@ -108,7 +112,11 @@ def _check_disk(home: Home) -> None:
 def _check_ports(ports: Ports, *, held_by_us: bool) -> None:
     if held_by_us:
         return
-    for name, port in (("PORTWAY_PORT", ports.tls), ("PORTWAY_HTTP_PORT", ports.http), ("PORTWAY_PRIVATE_PORT", ports.private)):
+    for name, port in (
+        ("PORTWAY_PORT", ports.tls),
+        ("PORTWAY_HTTP_PORT", ports.http),
+        ("PORTWAY_PRIVATE_PORT", ports.private),
+    ):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -150,7 +158,9 @@ def _supervise(home: Home, ports: Ports, first: dict[str, Any], old_gateway: lis
     environment = parts.environment_of(home)
     config.write_text(parts.supervisor_config(home, environment))
     if old_gateway:
-        home.envoy_admin_socket.unlink(missing_ok=True)  # the old one lets go of its ports only when the new one answers
+        home.envoy_admin_socket.unlink(
+            missing_ok=True
+        )  # the old one lets go of its ports only when the new one answers
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda seen, _frame: stopping.append(seen))
@@ -286,7 +296,15 @@ def _sample(home: Home) -> dict[str, Any]:
 def _start_late(home: Home) -> None:
     """Start what nobody waits for, once everything else has come up: it would only slow that down."""
     names = [part.name for part in parts.parts(home, os.environ) if part.late]
-    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(home.run / "supervisor.conf"), "start", *names]
+    command = [
+        sys.executable,
+        "-m",
+        "supervisor.supervisorctl",
+        "-c",
+        str(home.run / "supervisor.conf"),
+        "start",
+        *names,
+    ]
     done = subprocess.run(command, cwd=parts.SOURCE, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
         print(f"{', '.join(names)} did not start: {done.stdout.strip()}", file=sys.stderr)

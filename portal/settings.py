@@ -1,4 +1,4 @@
-"""Settings of the Django project. Everything an operator may change comes from the environment; see docs/configuration.md."""
+"""Settings of the Django project. What an operator may change comes from the environment: docs/configuration.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ PRIVATE_PORT = env_int("PORTWAY_PRIVATE_PORT", 8081)  # endpoints with public_ne
 HOST = os.environ.get("PORTWAY_HOST", "localhost")  # the name clients use, and the one in every URI we hand out
 BIND = os.environ.get("PORTWAY_BIND", "127.0.0.1")
 BASE_URL = f"https://{HOST}:{PORT}"
-ALLOWED_HOSTS = [HOST, "localhost", "127.0.0.1", "[::1]", *filter(None, os.environ.get("PORTWAY_ALLOWED_HOSTS", "").split(","))]
+ALLOWED_HOSTS = [
+    HOST,
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    *filter(None, os.environ.get("PORTWAY_ALLOWED_HOSTS", "").split(",")),
+]
 CSRF_TRUSTED_ORIGINS = [BASE_URL, f"http://{HOST}:{HTTP_PORT}", f"https://127.0.0.1:{PORT}"]
 
 SUBSCRIPTION_ID = "00000000-0000-0000-0000-000000000000"
@@ -248,7 +254,9 @@ LIMITS = {
 }
 START_DEADLINE_S = env_int("PORTWAY_START_DEADLINE_S", 300)
 DEFAULT_DRIVER = os.environ.get("PORTWAY_DRIVER", "process")
-ISOLATION_REQUIRED = os.environ.get("PORTWAY_ISOLATION", "")  # the least level replicas may run at; empty: the best there is
+ISOLATION_REQUIRED = os.environ.get(
+    "PORTWAY_ISOLATION", ""
+)  # the least level replicas may run at; empty: the best there is
 
 LOGGING = {
     "version": 1,
@@ -292,5 +300,7 @@ structlog.configure(
     cache_logger_on_first_use=True,
 )
 
-UV_CACHE_DIR = os.environ.get("PORTWAY_UV_CACHE", "")  # uv's own cache unless set; best on the file system of the environments
+UV_CACHE_DIR = os.environ.get(
+    "PORTWAY_UV_CACHE", ""
+)  # uv's own cache unless set; best on the file system of the environments
 ALLOW_SOURCE_BUILDS = env_bool("PORTWAY_ALLOW_SOURCE_BUILDS", default=False)

@@ -26,7 +26,7 @@ def workspace(db):
 
 @pytest.fixture
 def people(db, workspace):
-    """Olga owns the workspace, Carl contributes, Dan is its data scientist, Rita reads; Charlie has another workspace."""
+    """Olga owns the workspace, Carl contributes, Dan is data scientist, Rita reads; Charlie has another one."""
     from apps.accounts.models import Membership, User, Workspace
 
     other = Workspace.objects.create(name="other")

@@ -1,4 +1,4 @@
-"""Settings of the tests: a home of their own, and PostgreSQL instead of SQLite when PORTWAY_TEST_DATABASE_URL is set."""
+"""Settings of the tests: a home of their own, and PostgreSQL when PORTWAY_TEST_DATABASE_URL names one."""
 
 import os
 import socket

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.api import assets, discovery, health, online, workspaces
 
-ARM = "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
+ARM = (
+    "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
+)
 
 
-def asset_urls(kind: type) -> list[URLPattern]:
+def asset_urls(kind: Any) -> list[URLPattern]:
     """The four routes of one kind of asset."""
-    name = kind.kind  # type: ignore[attr-defined]
+    name = kind.kind
 
-    def view(base: type) -> object:
-        return type(f"{name.title()}{base.__name__}", (kind, base), {}).as_view()  # type: ignore[attr-defined]
+    def view(base: Any) -> Any:
+        combined: Any = type(f"{name.title()}{base.__name__}", (kind, base), {})
+        return combined.as_view()
 
     return [
         path(name, view(assets.Containers), name=f"{name}"),

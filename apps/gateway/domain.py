@@ -237,9 +237,20 @@ def publish(*, wait_s: float = 10.0) -> Publication:
             return last
         last.version += 1
         outcome = Publisher(setup.xds, setup.admin_socket, setup.envoy_log).publish(resources, version=last.version)
-        last.digest, last.accepted, last.reason, last.seconds = digest, outcome.accepted, outcome.reason or "", outcome.seconds
+        last.digest, last.accepted, last.reason, last.seconds = (
+            digest,
+            outcome.accepted,
+            outcome.reason or "",
+            outcome.seconds,
+        )
         last.save()
-        log.info("gateway.published", version=last.version, accepted=last.accepted, changed=outcome.changed, seconds=round(outcome.seconds, 3))
+        log.info(
+            "gateway.published",
+            version=last.version,
+            accepted=last.accepted,
+            changed=outcome.changed,
+            seconds=round(outcome.seconds, 3),
+        )
         return last
 
 

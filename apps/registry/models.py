@@ -72,7 +72,9 @@ class ModelVersion(AssetVersion):
     type = models.CharField(max_length=20, choices=ModelType.choices, default=ModelType.CUSTOM)
     tree = models.ForeignKey(Tree, on_delete=models.PROTECT)
     path = models.CharField(
-        max_length=500, blank=True, help_text="what the model's URI names inside the tree; for MLflow the folder with MLmodel"
+        max_length=500,
+        blank=True,
+        help_text="what the model's URI names inside the tree; for MLflow the folder with MLmodel",
     )
     source = models.CharField(max_length=500, blank=True, help_text="where it came from: upload, server path, runs:/…")
     flavors = models.JSONField(default=dict, blank=True)

@@ -44,9 +44,17 @@ def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
         return Source(upload.tree, path, uri)
     if uri.startswith("file://"):
         if not getattr(actor, "is_superuser", False):
-            raise Problem("bad-field", field="uri", reason="only the operator may register paths of the server; upload the files instead")
+            raise Problem(
+                "bad-field",
+                field="uri",
+                reason="only the operator may register paths of the server; upload the files instead",
+            )
         return _of_server_path(Path(uri.removeprefix("file://")), uri)
-    raise Problem("bad-field", field="uri", reason=f"{uri!r} is not understood; upload the files first and use the URI of the upload")
+    raise Problem(
+        "bad-field",
+        field="uri",
+        reason=f"{uri!r} is not understood; upload the files first and use the URI of the upload",
+    )
 
 
 def _inside(path: str) -> str:

@@ -71,7 +71,9 @@ def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
         raise Problem("upload-refused", reason=f"it has {len(members)} members; {limits['upload_files']} are allowed")
     declared = sum(member.file_size for member in members)
     if declared > limits["upload_bytes"]:
-        raise Problem("upload-too-large", limit=f"{limits['upload_bytes'] // 2**20} MiB", evidence=f"it declares {declared} bytes")
+        raise Problem(
+            "upload-too-large", limit=f"{limits['upload_bytes'] // 2**20} MiB", evidence=f"it declares {declared} bytes"
+        )
     for member in members:
         safe_path(member.filename)
         mode = member.external_attr >> 16
@@ -80,7 +82,10 @@ def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
         if member.flag_bits & 0x1:
             raise Problem("upload-refused", reason=f"{member.filename[:80]!r} is encrypted")
         if member.file_size > CHUNK and member.file_size > RATIO_LIMIT * max(1, member.compress_size):
-            raise Problem("upload-refused", reason=f"{member.filename[:80]!r} unpacks to {member.file_size // max(1, member.compress_size)} times its size")
+            raise Problem(
+                "upload-refused",
+                reason=f"{member.filename[:80]!r} unpacks to {member.file_size // max(1, member.compress_size)} times its size",
+            )
 
 
 class _Room:
@@ -109,7 +114,9 @@ def _copy(source: Any, folder: Path, name: str, room: _Room, *, packed: int | No
                 room.take(len(chunk))
                 written += len(chunk)
                 if packed is not None and written > CHUNK and written > RATIO_LIMIT * max(1, packed):
-                    raise Problem("upload-refused", reason=f"{name[:80]!r} unpacks to more than {RATIO_LIMIT} times its size")
+                    raise Problem(
+                        "upload-refused", reason=f"{name[:80]!r} unpacks to more than {RATIO_LIMIT} times its size"
+                    )
                 out.write(chunk)
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise Problem("upload-refused", reason=f"{name[:80]!r} is in it twice") from None
@@ -121,7 +128,9 @@ def write(files: Sequence[Any], paths: Sequence[str], folder: Path) -> None:
     if len(names) != len(files):
         raise Problem("upload-refused", reason=f"{len(files)} files came with {len(names)} paths")
     if len(files) > settings.LIMITS["upload_files"]:
-        raise Problem("upload-refused", reason=f"it has {len(files)} files; {settings.LIMITS['upload_files']} are allowed")
+        raise Problem(
+            "upload-refused", reason=f"it has {len(files)} files; {settings.LIMITS['upload_files']} are allowed"
+        )
     room = _Room()
     for each, name in zip(files, names, strict=True):
         _copy(each, folder, name, room)

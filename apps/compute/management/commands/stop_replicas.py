@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
@@ -11,7 +11,7 @@ from apps.compute import domain
 
 class Command(BaseCommand):
     help = "Stop every replica on this machine; the controller starts them again when Portway comes up."
-    requires_system_checks: ClassVar[list[str]] = []  # they load every URL: a second of each start
+    requires_system_checks = ()  # they load every URL: a second of each start
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         driver = domain.driver(settings.DEFAULT_DRIVER)
