@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -11,7 +12,19 @@ import pytest
 from django.conf import settings
 
 
-def pytest_sessionfinish() -> None:
+SKIPPED: list[str] = []
+
+
+def pytest_runtest_logreport(report) -> None:
+    if report.skipped:
+        SKIPPED.append(f"{report.nodeid}: {report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr}")
+
+
+def pytest_sessionfinish(session) -> None:
+    """Where everything must run (PORTWAY_REQUIRE_ALL=1), a skipped test fails the run."""
+    if SKIPPED and os.environ.get("PORTWAY_REQUIRE_ALL") == "1":
+        print("\nskipped, but everything must run here:", *SKIPPED, sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     home = getattr(settings, "TEST_HOME", None)
     if home is not None:
         shutil.rmtree(home, ignore_errors=True)
