@@ -143,7 +143,7 @@ class EndpointView(WorkspaceView):
 
 
 class Endpoints(EndpointView):
-    @extend_schema(operation_id="online_endpoints_list", responses=ANY)
+    @extend_schema(responses=ANY)
     def get(self, request: Request, **_: Any) -> Response:
         return listing(show_endpoint(each) for each in self.endpoints())
 
@@ -313,7 +313,7 @@ def _probe(given: dict[str, Any], name: str) -> dict[str, Any] | None:
 
 
 class Deployments(DeploymentView):
-    @extend_schema(operation_id="online_deployments_list", responses=ANY)
+    @extend_schema(responses=ANY)
     def get(self, request: Request, endpoint: str, **_: Any) -> Response:
         return listing(show_deployment(each) for each in self.deployments(self.endpoint(endpoint)))
 

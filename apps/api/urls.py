@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.urls import URLPattern, URLResolver, include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from apps.api import assets, discovery, health, online, workspaces
 
@@ -62,7 +62,7 @@ def prefixed(prefix: str, namespace: str) -> list[URLPattern | URLResolver]:
 urlpatterns: list[URLPattern | URLResolver] = [
     *prefixed(ARM, "arm"),
     *prefixed("api/v1/workspaces", "short"),
-    path("api/v1/openapi.json", SpectacularAPIView.as_view(), name="openapi"),
+    path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("api/v1/docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="api-docs"),
     path("metadata/endpoints", discovery.metadata, name="metadata"),
     path("discovery", discovery.discovery, name="discovery"),
