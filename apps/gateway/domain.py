@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 ISSUER = "portway"
 TOKEN_S = 3600
 LEASE_S = 15.0
+REPLICA_IDLE_S = 25.0  # below the 30 s after which our scoring server closes an idle connection
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ def _deployment(name: str, data: dict[str, Any]) -> envoy.Deployment:
         request_timeout_ms=data["request_timeout_ms"],
         ready_path=data["ready_path"],
         session=data["session"],
+        idle_timeout_s=REPLICA_IDLE_S,
     )
 
 
