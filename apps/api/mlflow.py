@@ -46,7 +46,8 @@ def authorize(request: HttpRequest, path: str = "") -> HttpResponse:  # noqa: AR
     seats = _seats(user)
     seat = _choose(seats, request.headers.get("x-mlflow-workspace", "").strip())
     if seat is None:
-        return _no(404, "There is no such workspace. MLFLOW_WORKSPACE names one you are a member of.")
+        # not 404: MLflow's client would take that for a server without workspaces
+        return _no(403, "You are in no such workspace. MLFLOW_WORKSPACE names one you are a member of.")
     workspace, may_write = seat
     if access is not Access.READ and not may_write:
         problem_text = Problem("forbidden", workspace=workspace.name, permission=str(Permission.WRITE)).message

@@ -19,7 +19,6 @@ import mlflow.server  # noqa: E402
 from flask import Response, has_request_context, request  # noqa: E402
 from mlflow.entities import Workspace  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED  # noqa: E402
 from mlflow.server import handlers  # noqa: E402
 from mlflow.store.db import utils as databases  # noqa: E402
 from mlflow.store.tracking.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore  # noqa: E402
@@ -48,8 +47,6 @@ class Workspaces(AbstractStore):
         return Workspace(name=workspace_name)
 
     def get_default_workspace(self) -> Workspace:
-        if has_request_context():
-            raise MlflowException("The request names no workspace.", PERMISSION_DENIED)
         return Workspace(name=DEFAULT_WORKSPACE_NAME)
 
 
