@@ -114,6 +114,8 @@ def _copy_folder(source: Path, target: Path, room: storage.Room, beat: Callable[
 
 
 def _copy_file(source: Path, target: Path, room: storage.Room, beat: Callable[[], None]) -> None:
+    if source.is_symlink():
+        raise Problem("upload-refused", reason=f"{source.name[:80]!r} is a link or a special file")
     handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):

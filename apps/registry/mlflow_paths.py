@@ -36,6 +36,7 @@ READ_ONLY = {"server-info", "workspaces", "traces", "datasets"}
 ARTIFACTS = {"artifacts", "mpu", "presigned"}
 REGISTRY = {"registered-models", "model-versions"}
 SEARCHES = {"search", "search-datasets", "get-latest-versions", "presigned-download-url", "batchGetInfos"}
+SHUT = {"create-promptlab-run"}
 READS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -55,7 +56,7 @@ def classify(method: str, path: str) -> Access | None:
     reads = method in READS or (method == "POST" and rest in SEARCHES)
     if head in READ_ONLY:
         return Access.READ if reads else None
-    if head not in OPEN:
+    if head not in OPEN or rest in SHUT:
         return None
     if reads:
         return Access.READ

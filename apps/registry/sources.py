@@ -17,7 +17,7 @@ UPLOAD = re.compile(r"portway://uploads/(?P<id>[0-9a-f-]{36})(?:/(?P<path>.*))?"
 
 RUN = re.compile(r"runs:/+(?P<run>[0-9a-zA-Z]{1,64})/(?P<path>.+)")
 MODEL = re.compile(r"models:/+(?P<name>[^/]+)/(?P<version>[0-9]{1,18})")
-LONGEST = 400
+LONGEST, LONGEST_NAME = 400, 255
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
 
 def _inside(path: str) -> str:
     clean = path.strip("/")
-    if len(clean.encode("utf-8", "replace")) > LONGEST or not clean.isprintable():
+    sizes = [len(part.encode("utf-8", "replace")) for part in clean.split("/")]
+    if sum(sizes) > LONGEST or max(sizes) > LONGEST_NAME or not clean.isprintable():
         raise Problem("bad-field", field="uri", reason="the path is too long, or holds characters that names cannot")
     if any(part in {"", ".", ".."} for part in clean.split("/")) and clean:
         raise Problem("bad-field", field="uri", reason="the path must not have empty or dotted parts")

@@ -54,19 +54,14 @@ def adopt(folder: Path) -> Tree:
     digest, size, files = digest_of(folder)
     if files == 0:
         raise Problem("upload-refused", reason="it holds no file")
-    # the row comes first, and fresh: `collect` takes a row and its folder together, and never a fresh row
-    tree, _ = Tree.objects.update_or_create(
-        digest=digest, defaults={"used_at": timezone.now()}, create_defaults={"size_bytes": size, "files": files}
-    )
+    values = {"used_at": timezone.now(), "size_bytes": size, "files": files}
     target = tree_path(digest)
-    if not target.exists():
-        _freeze(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _freeze(folder)
+    with transaction.atomic():  # the row is locked while the folder moves: `collect` takes both or neither
+        tree, _ = Tree.objects.update_or_create(digest=digest, defaults=values)
+        if not target.exists():
             folder.rename(target)
-        except OSError:
-            if not target.exists():  # else another upload of the same content was first
-                raise
     return tree
 
 
@@ -133,7 +128,16 @@ def collect() -> int:
         unused = unused.filter(**{f"{relation}__isnull": True})
     dropped = sum(_drop(digest, now) for digest in list(unused.values_list("pk", flat=True)[:1000]))
     _sweep(now.timestamp() - UPLOADS_KEPT.total_seconds())
+    _note_orphans()
     return dropped
+
+
+def _note_orphans() -> None:
+    """Give a row to each stored folder without one (its process died before the commit), so that it is dropped later."""
+    folders = {path.name for path in tree_path("0" * 64).parent.parent.glob("*/*")}
+    known = set(Tree.objects.values_list("pk", flat=True))
+    for digest in folders - known:
+        Tree.objects.get_or_create(digest=digest, defaults={"size_bytes": 0, "files": 0})
 
 
 def _users() -> list[str]:

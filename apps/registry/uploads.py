@@ -108,7 +108,7 @@ def unpack(archive: Any, folder: Path) -> None:
             for member in members:
                 if not member.is_dir():
                     with opened.open(member) as source:
-                        _copy(source, folder, member.filename, room, packed=member.compress_size)
+                        _copy(source, folder, member.filename, room, member)
     except OSError as error:
         if error.errno in NO_SPACE or error.errno == errno.EIO:
             raise
@@ -150,22 +150,24 @@ def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
         safe_path(member.filename)
         mode = member.external_attr >> 16
         if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and stat.S_IFMT(mode):
-            raise Problem("upload-refused", reason=f"{member.filename[:80]!r} is a link or a special file")
+            raise Problem("upload-refused", reason=f"{_shown(member.filename)} is a link or a special file")
         if member.flag_bits & 0x1:
-            raise Problem("upload-refused", reason=f"{member.filename[:80]!r} is encrypted")
+            raise Problem("upload-refused", reason=f"{_shown(member.filename)} is encrypted")
         if member.compress_type not in METHODS:  # others ask for any amount of memory
             raise Problem(
-                "upload-refused", reason=f"{member.filename[:80]!r} is packed in a way other than store or deflate"
+                "upload-refused", reason=f"{_shown(member.filename)} is packed in a way other than store or deflate"
             )
         if member.file_size > CHUNK and member.file_size > RATIO_LIMIT * max(1, member.compress_size):
             raise Problem(
                 "upload-refused",
-                reason=f"{member.filename[:80]!r} unpacks to {member.file_size // max(1, member.compress_size)} times its size",
+                reason=f"{_shown(member.filename)} unpacks to {member.file_size // max(1, member.compress_size)} times its size",
             )
 
 
-def _copy(source: Any, folder: Path, name: str, room: storage.Room, *, packed: int | None = None) -> None:
+def _copy(source: Any, folder: Path, name: str, room: storage.Room, member: zipfile.ZipInfo | None = None) -> None:
+    """Write one file. A member of an archive must be what the archive said of it."""
     target = folder / safe_path(name)
+    most = max(CHUNK, RATIO_LIMIT * max(1, member.compress_size)) if member else room.limit + 1
     written = 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -173,13 +175,15 @@ def _copy(source: Any, folder: Path, name: str, room: storage.Room, *, packed: i
             while chunk := source.read(CHUNK):
                 room.take(len(chunk))
                 written += len(chunk)
-                if packed is not None and written > CHUNK and written > RATIO_LIMIT * max(1, packed):
+                if written > most:
                     raise Problem(
-                        "upload-refused", reason=f"{name[:80]!r} unpacks to more than {RATIO_LIMIT} times its size"
+                        "upload-refused", reason=f"{_shown(name)} unpacks to more than {RATIO_LIMIT} times its size"
                     )
                 out.write(chunk)
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise Problem("upload-refused", reason=f"{name[:80]!r} is in it twice") from None
+        raise Problem("upload-refused", reason=f"{_shown(name)} is in it twice") from None
+    if member and written != member.file_size:
+        raise Problem("upload-refused", reason=f"{_shown(name)} is not of the size that the archive says")
 
 
 def write(files: Sequence[Any], paths: Sequence[str], folder: Path) -> None:
