@@ -92,3 +92,23 @@ def world(transactional_db, envoy_process, settings):
     made = World()
     yield made
     made.clean()
+
+
+@pytest.fixture(scope="session")
+def mlflow_process():
+    """The real MLflow server for the whole run, on the settings' own socket."""
+    from tests.mlflow_parts import start_mlflow
+
+    process = start_mlflow()
+    yield process
+    process.terminate()
+    process.wait(timeout=15)
+
+
+@pytest.fixture
+def mlflow_door(transactional_db, envoy_process, mlflow_process):
+    """MLflow as users meet it: through the gateway, which asks a web on the test's database."""
+    from tests.mlflow_parts import web
+
+    with web():
+        yield f"https://localhost:{settings.PORT}/mlflow"

@@ -36,6 +36,7 @@ from portal.settings import *  # noqa: E402, F403
 from portal.settings import DATABASES  # noqa: E402
 
 TEST_HOME = Path(_home)
+(TEST_HOME / "static").mkdir()  # whitenoise warns about a folder that is not there
 CELERY_BROKER_URL = "memory://"  # the tests run operations themselves; see tests/conftest.py
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -7,7 +7,7 @@ from typing import Any
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
-from apps.api import assets, discovery, health, online, workspaces
+from apps.api import assets, discovery, health, mlflow, online, workspaces
 
 ARM = (
     "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
@@ -68,5 +68,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("discovery", discovery.discovery, name="discovery"),
     path("msi/token", discovery.identity_token, name="identity-token"),
     path("healthz", health.healthz, name="healthz"),
+    path("internal/authz/mlflow", mlflow.authorize),
+    path("internal/authz/mlflow/<path:path>", mlflow.authorize, name="authz-mlflow"),
     path("readyz", health.readyz, name="readyz"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from apps.core.errors import Problem
@@ -26,3 +27,15 @@ def check_version(version: str) -> str:
             "bad-name", kind="version", name=version, rule="letters, digits, dots, dashes and underscores; at most 64"
         )
     return version
+
+
+MLFLOW_NAME = re.compile(r"[a-z0-9][-a-z0-9]*[a-z0-9]")
+MLFLOW_TAKEN = {"workspaces", "api", "ajax-api", "static-files"}
+
+
+def mlflow_name(workspace: str) -> str:
+    """What MLflow calls a workspace: the same name where its rule allows it, else one longer than any workspace's own."""
+    if MLFLOW_NAME.fullmatch(workspace) and workspace not in MLFLOW_TAKEN:
+        return workspace
+    plain = re.sub(r"[^a-z0-9]+", "-", workspace.lower()).strip("-")[:28] or "w"
+    return f"{plain}-{hashlib.sha256(workspace.encode()).hexdigest()[:32]}"
