@@ -251,7 +251,7 @@ LIMITS = {
     "deployments_per_endpoint": 20,
     "instances_per_deployment": 50,
     "request_timeout_ms": 180_000,
-    "requests_per_second": 500,
+    "requests_per_second": env_int("PORTWAY_REQUESTS_PER_SECOND", 10_000),  # docs/decisions/rate-limit.md
     "upload_bytes": 5 * 2**30,
     "upload_files": 50_000,
 }

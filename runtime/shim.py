@@ -26,6 +26,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
@@ -66,6 +67,17 @@ def write_value(path: str, value: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Hold a lock file that all replicas of an installation share."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(fd)
 
@@ -209,19 +221,21 @@ class Log:
 class Cgroups:
     """The replica's control groups, as the spec lists them; v1 and v2 differ only in the file names it names."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], lock: str) -> None:
         self.groups = spec.get("cgroups", [])
+        self.lock = lock
         self.oom_file = spec.get("oom_file", "")
         self.kills = False
 
     def create(self) -> None:
-        for group in self.groups:
-            try:
-                self.create_one(group)
-            except OSError as error:
-                raise StartError(
-                    "unavailable", f"The control group {group['path']} cannot be set up: {error}."
-                ) from error
+        with locked(self.lock):
+            for group in self.groups:
+                try:
+                    self.create_one(group)
+                except OSError as error:
+                    raise StartError(
+                        "unavailable", f"The control group {group['path']} cannot be set up: {error}."
+                    ) from error
         for group in self.groups:
             self.empty(group["path"])
 
@@ -269,8 +283,10 @@ class Cgroups:
                     os.rmdir(group["path"])
                     break
                 time.sleep(0.01)
-            with contextlib.suppress(OSError):  # the installation's folder goes with its last replica
-                os.rmdir(os.path.dirname(group["path"]))
+        with locked(self.lock):  # the installation's folder goes with its last replica, unless one starts just now
+            for group in self.groups:
+                with contextlib.suppress(OSError):
+                    os.rmdir(os.path.dirname(group["path"]))
 
 
 # -------------------------------------------------------------------------------------------------------------- child
@@ -311,6 +327,7 @@ def drop_rights(spec: dict[str, Any]) -> None:
 
 def become(spec: dict[str, Any], cgroups: Cgroups, parent: int, outputs: tuple[int, int], error_fd: int) -> None:
     """In the child: take on every limit and become the program. Reports on `error_fd` when it cannot."""
+    kind = "unavailable"  # until the program itself is to blame
     try:
         os.setsid()
         cgroups.join()
@@ -331,9 +348,10 @@ def become(spec: dict[str, Any], cgroups: Cgroups, parent: int, outputs: tuple[i
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # last: a change of user clears it
         if os.getppid() != parent:
             os._exit(1)
+        kind = "image"
         os.execve(spec["argv"][0], spec["argv"], spec["env"])
     except BaseException as error:  # noqa: BLE001 -- nothing may return from here
-        os.write(error_fd, f"{spec['argv'][0]}: {error}".encode()[:4000])
+        os.write(error_fd, f"{kind}:{spec['argv'][0]}: {error}".encode()[:4000])
         os._exit(127)
 
 
@@ -382,7 +400,7 @@ class Shim:
         self.folder = folder
         self.spec = spec
         self.sandboxed: bool = spec["sandboxed"]
-        self.cgroups = Cgroups(spec)
+        self.cgroups = Cgroups(spec, os.path.join(os.path.dirname(folder), ".groups.lock"))
         self.started = time.time()
         self.child = self.inner = 0
         self.status: int | None = None
@@ -499,7 +517,8 @@ class Shim:
             text += data
         os.close(failed)
         if text:
-            raise StartError("image", f"The program cannot be started: {text.decode(errors='replace')}.")
+            kind, _, reason = text.decode(errors="replace").partition(":")
+            raise StartError(kind, f"The program cannot be started: {reason}.")
 
     def find_inner(self, info: int | None) -> None:
         """The server's own pid: what a graceful stop signals. SIGTERM to bwrap would kill at once."""

@@ -48,7 +48,7 @@ LEASE_S = 30.0
 CRASH_LIMIT = 3  # exits while starting, one after the other, before we call it a crash loop
 BACKOFF_MAX_S = 60.0
 STEADY_S = 120.0  # ready for this long: the next exit starts at the smallest back-off again
-UNREADY_AFTER = 2
+ROUTED = (ReplicaState.READY, ReplicaState.UNREADY, ReplicaState.PENDING, ReplicaState.STARTING)
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,12 @@ def validate(recipe: Recipe, driver_name: str) -> None:
 
 
 def addresses(replica_set_id: Any) -> list[str]:
-    """Where the replicas that may take traffic listen, in order. Unready ones stay in: the gateway's own checks decide."""
-    return [
-        replica.address
-        for replica in Replica.objects.filter(
-            set_id=replica_set_id, state__in=[ReplicaState.READY, ReplicaState.UNREADY]
-        ).exclude(address="")
-    ]
+    """Where the replicas that may take traffic listen, in order. Unready ones stay in: the gateway's own checks decide.
+
+    So do those that start again after `stand_down`: they come back where they were.
+    """
+    rows = Replica.objects.filter(set_id=replica_set_id, state__in=ROUTED).exclude(address="")
+    return list(rows.values_list("address", flat=True))
 
 
 def reconcile(replica_set: ReplicaSet, *, wait_s: float = 0.0) -> bool:
@@ -228,27 +227,33 @@ def _start(replica: Replica) -> None:
     try:
         handle = back_end.start(spec_of(replica))
     except DriverUnavailable as error:
-        later = timezone.now() + timedelta(seconds=error.retry_after)
-        problem = Problem("driver-unavailable", reason=str(error))
-        _update(replica, state=ReplicaState.BACKOFF, retry_at=later, reason=problem.as_json())
+        _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=error.retry_after)
     except CapacityError as error:
-        later = timezone.now() + timedelta(seconds=5)
         problem = Problem(
             "no-capacity", what="memory", asked=replica.set.spec["mem_bytes"], free="less", evidence=str(error)
         )
-        _update(replica, state=ReplicaState.BACKOFF, retry_at=later, reason=problem.as_json())
+        _retry_start(replica, problem, after_s=5)
+    except OSError as error:  # a full disk, no file handles: this machine's trouble, not the deployment's
+        _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=5)
     except DriverError as error:
         problem = Problem("start-failed", deployment=replica.set.owner_key, reason=str(error), hint="")
-        _update(replica, state=ReplicaState.FAILED, reason=problem.as_json())
+        if replica.set.served:
+            _retry_start(replica, problem, after_s=BACKOFF_MAX_S)
+        else:
+            _update(replica, state=ReplicaState.FAILED, reason=problem.as_json())
     else:
         _update(
             replica,
             state=ReplicaState.STARTING,
             handle=asdict(handle),
             started_at=timezone.now(),
-            address="",
             ready_at=None,
         )
+
+
+def _retry_start(replica: Replica, problem: Problem, *, after_s: float) -> None:
+    later = timezone.now() + timedelta(seconds=after_s)
+    _update(replica, state=ReplicaState.BACKOFF, retry_at=later, address="", reason=problem.as_json())
 
 
 def handle_of(replica: Replica) -> Handle | None:
@@ -278,6 +283,8 @@ def _look(replica: Replica) -> None:
         elif replica.exits_in_a_row and now - replica.ready_at > timedelta(seconds=STEADY_S):
             values["exits_in_a_row"] = 0
         _update(replica, **values)
+        if not replica.set.served:
+            ReplicaSet.objects.filter(pk=replica.set_id).update(served=True)
     elif replica.state == ReplicaState.STARTING:
         _check_deadline(replica)
     else:
@@ -293,7 +300,10 @@ def _check_deadline(replica: Replica) -> None:
         handle = handle_of(replica)
         if handle is not None:
             driver(replica.set.driver).stop(handle, grace_s=1.0)
-        _update(replica, state=ReplicaState.FAILED, reason=problem.as_json())
+        if replica.set.served:
+            _retry_start(replica, problem, after_s=5)
+        else:
+            _update(replica, state=ReplicaState.FAILED, reason=problem.as_json())
 
 
 PERMANENT = {"script-import", "script-function", "script-init", "model-load"}
@@ -334,7 +344,7 @@ def _ended(replica: Replica, seen: Observation) -> None:
         "restarts": replica.restarts + 1,
         "address": "",
     }
-    if not was_ready and not _has_served(replica.set):
+    if not was_ready and not replica.set.served:
         if problem.code in PERMANENT or exits >= CRASH_LIMIT:
             if problem.code not in PERMANENT | {"out-of-memory"}:
                 values["reason"] = Problem(
@@ -348,10 +358,6 @@ def _ended(replica: Replica, seen: Observation) -> None:
             return
     delay = 0.0 if was_ready and exits == 1 else min(BACKOFF_MAX_S, 0.5 * 2 ** (exits - 1))
     _update(replica, state=ReplicaState.BACKOFF, retry_at=timezone.now() + timedelta(seconds=delay), **values)
-
-
-def _has_served(replica_set: ReplicaSet) -> bool:
-    return replica_set.replicas.filter(ready_at__isnull=False).exists()
 
 
 def stop_draining(replica_set: ReplicaSet) -> None:
@@ -463,6 +469,20 @@ def last_line(replica: Replica) -> str:
     """The last line with text that a replica wrote, for the evidence of a problem."""
     lines = [line.text for line in logs(replica, tail=30) if line.text.strip()]
     return lines[-1][:400] if lines else ""
+
+
+def stand_down(driver_name: str) -> int:
+    """Stop every replica on this machine without taking it for a crash; the next reconcile starts them where they were."""
+    back_end = driver(driver_name)
+    handles = back_end.list(owner=OWNER)
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(lambda handle: back_end.stop(handle, grace_s=5.0), handles))
+    running = [*ROUTED, ReplicaState.BACKOFF]
+    names = [handle.name for handle in handles]
+    Replica.objects.filter(name__in=names, state__in=running).update(
+        state=ReplicaState.PENDING, handle=None, retry_at=None
+    )
+    return len(handles)
 
 
 def sweep_orphans(driver_name: str) -> int:

@@ -36,6 +36,7 @@ class ReplicaSet(models.Model):
     driver = models.CharField(max_length=20)
     spec = models.JSONField(help_text="argv, env, mounts, resources: see compute.domain.Recipe")
     desired = models.PositiveSmallIntegerField(default=0)
+    served = models.BooleanField(default=False, help_text="a replica of it was ready once: it is never given up again")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -178,7 +178,8 @@ def front() -> envoy.Front:
 
 
 def write_bootstrap() -> None:
-    """What Envoy is started with: its bootstrap, and a first configuration when there is none yet."""
+    """What Envoy is started with: its bootstrap, and a configuration as the database has it now."""
+    Route.objects.update(rate_per_second=settings.LIMITS["requests_per_second"])  # the operator may have changed it
     setup = front()
     setup.xds.mkdir(parents=True, exist_ok=True)
     draft = setup.xds.parent / "bootstrap.json.draft"

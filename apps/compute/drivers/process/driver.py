@@ -215,10 +215,11 @@ class ProcessDriver:
             if not shim.wait(grace_s + END_SECONDS):
                 shim.signal(signal.SIGKILL)
                 shim.wait(END_SECONDS)
-        self._end_remains(folder)
+        with self.store.lock(handle.name):  # or it would take a start that runs just now for remains
+            if not self._living(folder):
+                self._end_remains(folder)
 
-    @staticmethod
-    def _end_remains(folder: Folder) -> None:
+    def _end_remains(self, folder: Folder) -> None:
         """After a shim that could not clean up: what it had started, its control groups, its socket."""
         shim = folder.shim()
         if not shim or folder.file("exit.json").exists() or shim["boot_id"] != boot_id():
@@ -231,6 +232,10 @@ class ProcessDriver:
             process.wait(deadline - time.monotonic())
         for path in shim["cgroups"]:
             clear_cgroup(Path(path), deadline)
+        with self.store.groups():
+            for path in shim["cgroups"]:
+                with contextlib.suppress(OSError):  # goes with the installation's last replica
+                    Path(path).parent.rmdir()
         Path(shim["socket"]).unlink(missing_ok=True)
 
     def forget(self, handle: Handle) -> None:
@@ -304,7 +309,6 @@ def clear_cgroup(path: Path, deadline: float) -> None:
                 os.kill(int(pid), signal.SIGKILL)
         with contextlib.suppress(OSError):
             path.rmdir()
-            path.parent.rmdir()
         time.sleep(0.005)
 
 

@@ -89,6 +89,16 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 @dataclass(frozen=True)
 class Folder:
     """One replica's files."""
@@ -160,13 +170,12 @@ class Store:
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """One starter at a time per name, over all processes. Names share a few lock files, so none is ever left."""
-        shard = zlib.crc32(name.encode()) % LOCKS
-        fd = os.open(self.root / ".locks" / str(shard), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with locked(self.root / ".locks" / str(zlib.crc32(name.encode()) % LOCKS)):
             yield
-        finally:
-            os.close(fd)
+
+    def groups(self) -> contextlib.AbstractContextManager[None]:
+        """The lock under which shims make control groups: who removes the folder they share takes it too."""
+        return locked(self.root / ".groups.lock")
 
     def owner_dir(self, owner: str) -> Path:
         return self.root / ".owners" / hashlib.sha256(owner.encode()).hexdigest()[:32]
