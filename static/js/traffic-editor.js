@@ -72,6 +72,7 @@ customElements.define("traffic-editor", class extends HTMLElement {
       x += width;
       return rect;
     }));
+    for (const row of this.rows) row.range.style.setProperty("--slider-value", `${row.range.value}%`); // Basecoat's fill
     bar.setAttribute("aria-label", this.rows.map((row) => `${row.name} ${row.range.value} %`).join(", "));
     const changes = this.rows.filter((row) => row.range.valueAsNumber !== row.was).map((row) => `${row.name} ${row.was} → ${row.range.value}`);
     const [before, after] = [this.mirrorText(this.mirror.dataset.was, this.share.dataset.was), this.mirrorText(this.mirror.value, this.share.value)];

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 register = template.Library()
-HUES = 8
+HUES = range(2, 8)  # 0 and 1 are kept for blue and green, the names everybody begins with
 NAMED_HUES = {"blue": 0, "green": 1, "yellow": 2, "orange": 2, "red": 3, "pink": 3, "purple": 5, "teal": 6}
 OPERATIONS = {
     "online-endpoint.create": gettext_lazy("Create endpoint"),
@@ -43,7 +43,7 @@ STEPS = {
 
 @register.simple_tag
 def icon(name: str, label: str = "") -> SafeString:
-    spoken = format_html('role="img" aria-label="{}"', label) if label else format_html('aria-hidden="true"')
+    spoken = format_html('role="img" aria-label="{}"', label) if label else SafeString('aria-hidden="true"')
     return format_html('<svg class="icon" {}><use href="{}#{}"/></svg>', spoken, static("vendor/lucide/sprite.svg"), name)
 
 
@@ -62,7 +62,7 @@ def ago(moment: datetime | None) -> SafeString | str:
 
 
 def hue(name: str) -> int:
-    return NAMED_HUES.get(name, zlib.crc32(name.encode()) % HUES)
+    return NAMED_HUES.get(name, HUES[zlib.crc32(name.encode()) % len(HUES)])
 
 
 register.filter("hue", hue)
@@ -97,8 +97,15 @@ def topic_name(topic: str) -> str:
 
 
 @register.filter
-def pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def pretty(value: Any, indent: str = "") -> str:
+    """Indented JSON; a list of plain values stays on one line, so that rows of data look like rows."""
+    inner = indent + "  "
+    if isinstance(value, Mapping) and value:
+        items = [f"{inner}{json.dumps(str(key), ensure_ascii=False)}: {pretty(each, inner)}" for key, each in value.items()]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(each, list | Mapping) for each in value):
+        return "[\n" + ",\n".join(inner + pretty(each, inner) for each in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 @register.filter
