@@ -36,7 +36,6 @@ from portal.settings import *  # noqa: E402, F403
 from portal.settings import DATABASES  # noqa: E402
 
 TEST_HOME = Path(_home)
-(TEST_HOME / "static").mkdir()  # whitenoise warns about a folder that is not there
 CELERY_BROKER_URL = "memory://"  # the tests run operations themselves; see tests/conftest.py
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -44,3 +43,4 @@ DEFAULT_DRIVER = "fake"
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # a file, because handlers and their heartbeat write from several threads
     DATABASES["default"]["TEST"] = {"NAME": str(Path(_home) / "test.sqlite3")}
+CELERY_BROKER_URL = "memory://"

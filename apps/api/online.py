@@ -13,13 +13,12 @@ from apps.accounts.policy import Permission
 from apps.api import arm
 from apps.api import serializers as shapes
 from apps.api.views import WorkspaceView, listing, one
-from apps.compute import domain as compute
-from apps.compute.models import Replica
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.endpoints import domain
 from apps.endpoints.domain import DeploymentSpec, EndpointSpec
 from apps.endpoints.enums import AuthMode
+from apps.endpoints.logs import server_log
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
 from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
@@ -366,22 +365,6 @@ class DeploymentLogs(DeploymentView):
         if body.get("containerType") == "StorageInitializer":
             return Response({"content": _preparation(found)})
         return Response({"content": server_log(found, tail=body.get("tail") or 200)})
-
-
-def server_log(deployment: OnlineDeployment, *, tail: int) -> str:
-    """What the deployment's model servers said, one after the other; `tail` lines of each."""
-    replicas = (
-        Replica.objects.filter(set__owner_key=deployment.owner_key)
-        .select_related("set")
-        .order_by("set__revision", "index")
-    )
-    parts = []
-    for replica in replicas:
-        lines = [f"{line.at:%Y-%m-%dT%H:%M:%S.%f}Z {line.text}" for line in compute.logs(replica, tail=tail)]
-        parts.append(
-            "\n".join([f"Instance {replica.index} (revision {replica.set.revision}), {replica.state}:", *lines])
-        )
-    return "\n\n".join(parts) or "No instance of this deployment has run yet."
 
 
 def _preparation(deployment: OnlineDeployment) -> str:
