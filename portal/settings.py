@@ -174,6 +174,7 @@ ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_REDIRECT_URL = "/accounts/login/"
+ALLAUTH_TRUSTED_PROXY_COUNT = 1  # the gateway; sign-in attempts are limited by the address it saw
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Portway"
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"

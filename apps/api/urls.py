@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from csp.decorators import csp_update
 from django.urls import URLPattern, URLResolver, include, path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from apps.api import assets, discovery, health, mlflow, online, workspaces
 
@@ -29,6 +30,9 @@ def asset_urls(kind: Any) -> list[URLPattern]:
         path(f"{name}/<str:name>/versions/<str:version>", view(assets.Version), name=f"{name}-version"),
     ]
 
+
+# Swagger UI sets styles inline; its script is served as a file of its own
+docs = csp_update({"style-src": ["'unsafe-inline'"]})(SpectacularSwaggerSplitView.as_view(url_name="openapi"))
 
 ENDPOINT = "onlineEndpoints/<str:endpoint>"
 DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
@@ -63,7 +67,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *prefixed(ARM, "arm"),
     *prefixed("api/v1/workspaces", "short"),
     path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
-    path("api/v1/docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="api-docs"),
+    path("api/v1/docs", docs, name="api-docs"),
     path("metadata/endpoints", discovery.metadata, name="metadata"),
     path("discovery", discovery.discovery, name="discovery"),
     path("msi/token", discovery.identity_token, name="identity-token"),
