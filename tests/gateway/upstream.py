@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 DEADLINE_S = 10
+DECIDED = {"x-portway-user": "ada", "x-mlflow-workspace": "lab", "x-portway-workspaces": "lab,other"}
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Upstream:
     async def _authz(self, writer) -> bool:
         match self.authz:
             case "allow":
-                await self._reply(writer, 200, b"", {"x-portway-user": "ada", "x-secret": "no"})
+                await self._reply(writer, 200, b"", DECIDED | {"x-secret": "no"})
             case "redirect":
                 await self._reply(writer, 302, b"", {"location": "/accounts/login/?next=/mlflow/"})
             case "hang":
