@@ -4,6 +4,9 @@ Who calls was settled before (`apps/api/mlflow.py` behind Envoy); this process b
 `x-mlflow-workspace`, which only Envoy and this installation's own processes can send to its socket.
 """
 
+# mypy: disable-error-code="no-untyped-call,attr-defined,return-value"
+# MLflow's server side has no types
+
 from __future__ import annotations
 
 import gc
@@ -57,7 +60,7 @@ class Workspaces(AbstractStore):
 
 
 class Tracking(WorkspaceAwareSqlAlchemyStore):
-    """Experiment 0 belongs to the workspace `default`; elsewhere it means the experiment named Default, made on first use."""
+    """Experiment 0 is the workspace `default`'s; elsewhere it means the experiment named Default, made on first use."""
 
     def _own(self, experiment_id: str) -> str:
         if str(experiment_id) != DEFAULT_EXPERIMENT or self._get_active_workspace() == DEFAULT_WORKSPACE_NAME:
@@ -109,7 +112,7 @@ def _refusal(message: str, status: int) -> Response:
 
 def prepare() -> None:
     """Bring the database up to date and build the stores, before the first request."""
-    # the gateway does the sign-in; MLflow would else try its own at each search, fail, and compile 9,000 lines every time
+    # the gateway does the sign-in; MLflow would else try its own at each search, compile 9,000 lines and fail
     sys.modules["mlflow.server.auth"] = None  # type: ignore[assignment]
     _get_workspace_store_registry().register("portway", Workspaces)
     uri = os.environ[mlflow.server.BACKEND_STORE_URI_ENV_VAR]
@@ -119,9 +122,9 @@ def prepare() -> None:
         with sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=30) as link:
             link.execute("PRAGMA journal_mode=WAL")
     engine = databases.create_sqlalchemy_engine_with_retry(uri)
-    if databases._all_tables_exist(engine):  # noqa: SLF001
-        if databases._get_schema_version(engine) != databases._get_latest_schema_revision():  # noqa: SLF001
-            databases._upgrade_db(engine)  # noqa: SLF001
+    filled = databases._all_tables_exist(engine)  # noqa: SLF001
+    if filled and databases._get_schema_version(engine) != databases._get_latest_schema_revision():  # noqa: SLF001
+        databases._upgrade_db(engine)  # noqa: SLF001
     engine.dispose()
     handlers.initialize_backend_stores(uri, None, os.environ[mlflow.server.ARTIFACT_ROOT_ENV_VAR])
 

@@ -40,7 +40,7 @@ def argv(home: Home) -> list[str]:
 
 
 def environment(home: Home) -> dict[str, str]:
-    """What the server's process gets: no proxy, no tracking URI and no telemetry may leak in from the operator's shell."""
+    """What the server's process gets. MLflow settings in the operator's shell are meant for clients: none gets in."""
     kept = {
         name: value
         for name, value in os.environ.items()
