@@ -67,7 +67,7 @@ def good(method, path, body=None, **options):
 
 
 def make_version(workspace, name, *, files=None, tags=None, model=True):
-    """Register a model version as MLflow's client does: run, files, registered model, version. Returns (run id, source)."""
+    """Register a model version as MLflow's client does: run, files, registered model, version; (run id, version)."""
     run = good("POST", API + "runs/create", {"experiment_id": "0", "start_time": 1}, workspace=workspace)["run"]
     run_id, place = run["info"]["run_id"], run["info"]["artifact_uri"]
     below = place.removeprefix("mlflow-artifacts:/")

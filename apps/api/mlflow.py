@@ -1,7 +1,7 @@
 """The gateway's question before each request to MLflow: who is it, may they, and in which workspace?
 
-Only Envoy can ask (`/internal/…` has no route from outside). The answer's headers replace the client's own on the way to
-the MLflow server, which believes them.
+Only Envoy can ask (`/internal/…` has no route from outside). The answer's headers replace the client's own on the way
+to the MLflow server, which believes them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Seat = tuple[Workspace, bool]  # a workspace one is in, and whether one may writ
 
 
 @csrf_exempt  # the token or the page's origin is checked here; this view itself changes nothing a caller could name
-def authorize(request: HttpRequest, path: str = "") -> HttpResponse:  # noqa: ARG001 -- the decoded path says it
+def authorize(request: HttpRequest, path: str = "") -> HttpResponse:  # noqa: ARG001, PLR0911 -- one return per refusal
     asked = request.path.removeprefix(AUTHZ)
     method = request.method or "GET"
     user, problem = _caller(request, method)

@@ -1,4 +1,4 @@
-"""Verbs on assets. A version never changes: registering it again with the same content is fine, with other content not."""
+"""Verbs on assets. A version never changes: registering it again is fine with the same content, not with other."""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ Who calls was settled before (`apps/api/mlflow.py` behind Envoy); this process b
 `x-mlflow-workspace`, which only Envoy and this installation's own processes can send to its socket.
 """
 
+# mypy: disable-error-code="no-untyped-call,attr-defined,return-value"
+# MLflow's server side has no types
+
 from __future__ import annotations
 
 import gc
@@ -12,6 +15,11 @@ gc.disable()  # a fifth of the start: the imports make many objects and hardly a
 
 import os  # noqa: E402
 import sqlite3  # noqa: E402
+import sys  # noqa: E402
+
+# A tracking server keeps no data frames; the client half of the package asks for these and goes without. Saves 50 MB.
+sys.modules["pandas"] = sys.modules["scipy"] = None  # type: ignore[assignment]
+
 from collections.abc import Iterable  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -25,6 +33,7 @@ from mlflow.store.tracking.sqlalchemy_workspace_store import WorkspaceAwareSqlAl
 from mlflow.store.workspace.abstract_store import AbstractStore  # noqa: E402
 from mlflow.tracking._workspace.registry import _get_workspace_store_registry  # noqa: E402
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME  # noqa: E402
+from werkzeug.middleware.proxy_fix import ProxyFix  # noqa: E402
 
 from apps.registry.mlflow_paths import classify  # noqa: E402
 
@@ -51,7 +60,7 @@ class Workspaces(AbstractStore):
 
 
 class Tracking(WorkspaceAwareSqlAlchemyStore):
-    """Experiment 0 belongs to the workspace `default`; elsewhere it means the experiment named Default, made on first use."""
+    """Experiment 0 is the workspace `default`'s; elsewhere it means the experiment named Default, made on first use."""
 
     def _own(self, experiment_id: str) -> str:
         if str(experiment_id) != DEFAULT_EXPERIMENT or self._get_active_workspace() == DEFAULT_WORKSPACE_NAME:
@@ -103,6 +112,8 @@ def _refusal(message: str, status: int) -> Response:
 
 def prepare() -> None:
     """Bring the database up to date and build the stores, before the first request."""
+    # the gateway does the sign-in; MLflow would else try its own at each search, compile 9,000 lines and fail
+    sys.modules["mlflow.server.auth"] = None  # type: ignore[assignment]
     _get_workspace_store_registry().register("portway", Workspaces)
     uri = os.environ[mlflow.server.BACKEND_STORE_URI_ENV_VAR]
     for scheme in ("sqlite", "postgresql"):
@@ -111,9 +122,9 @@ def prepare() -> None:
         with sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=30) as link:
             link.execute("PRAGMA journal_mode=WAL")
     engine = databases.create_sqlalchemy_engine_with_retry(uri)
-    if databases._all_tables_exist(engine):  # noqa: SLF001
-        if databases._get_schema_version(engine) != databases._get_latest_schema_revision():  # noqa: SLF001
-            databases._upgrade_db(engine)  # noqa: SLF001
+    filled = databases._all_tables_exist(engine)  # noqa: SLF001
+    if filled and databases._get_schema_version(engine) != databases._get_latest_schema_revision():  # noqa: SLF001
+        databases._upgrade_db(engine)  # noqa: SLF001
     engine.dispose()
     handlers.initialize_backend_stores(uri, None, os.environ[mlflow.server.ARTIFACT_ROOT_ENV_VAR])
 
@@ -124,6 +135,7 @@ def _tracking(store_uri: str, artifact_uri: str) -> Tracking:
 
 prepare()
 app = mlflow.server.app
+app.wsgi_app = ProxyFix(app.wsgi_app, x_for=0, x_proto=1)  # type: ignore[method-assign]  # redirects stay https
 app.before_request_funcs.setdefault(None, []).insert(0, guard)
 gc.collect()
 gc.freeze()

@@ -1,7 +1,7 @@
 """What of MLflow's addresses is open, and whether a request only reads. Standard library only: two processes ask this.
 
-A list of what is allowed: webhooks, gateway, jobs, scorers, prompts' optimisation, demos and everything a later MLflow adds
-stay shut until somebody opens them here.
+A list of what is allowed: webhooks, gateway, jobs, scorers, prompt optimisation, demos and everything a later MLflow
+adds stay shut until somebody opens them here.
 """
 
 from __future__ import annotations
@@ -50,9 +50,18 @@ def classify(method: str, path: str) -> Access | None:
     match = API.fullmatch(below)
     if match is None:
         return None
-    head, rest = match["head"], match["rest"] or ""
     if match["product"] == "mlflow-artifacts":
-        return _either(method) if head in ARTIFACTS else None
+        return _artifacts(method, match["head"])
+    return _tracking(method, match["head"], match["rest"] or "")
+
+
+def _artifacts(method: str, head: str) -> Access | None:
+    if head not in ARTIFACTS:
+        return None
+    return Access.READ if method in READS else Access.WRITE
+
+
+def _tracking(method: str, head: str, rest: str) -> Access | None:
     reads = method in READS or (method == "POST" and rest in SEARCHES)
     if head in READ_ONLY:
         return Access.READ if reads else None
@@ -61,7 +70,3 @@ def classify(method: str, path: str) -> Access | None:
     if reads:
         return Access.READ
     return Access.REGISTRY if head in REGISTRY else Access.WRITE
-
-
-def _either(method: str) -> Access:
-    return Access.READ if method in READS else Access.WRITE

@@ -40,7 +40,7 @@ def argv(home: Home) -> list[str]:
 
 
 def environment(home: Home) -> dict[str, str]:
-    """What the server's process gets: no proxy, no tracking URI and no telemetry may leak in from the operator's shell."""
+    """What the server's process gets. MLflow settings in the operator's shell are meant for clients: none gets in."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -60,7 +60,7 @@ def environment(home: Home) -> dict[str, str]:
         "MLFLOW_ENABLE_AI_GATEWAY": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(_hosts()),
-        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": settings.BASE_URL,
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(settings.CSRF_TRUSTED_ORIGINS),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "MALLOC_ARENA_MAX": "2",

@@ -34,7 +34,7 @@ MLFLOW_TAKEN = {"workspaces", "api", "ajax-api", "static-files"}
 
 
 def mlflow_name(workspace: str) -> str:
-    """What MLflow calls a workspace: the same name where its rule allows it, else one longer than any workspace's own."""
+    """What MLflow calls a workspace: its name where MLflow's rule allows it, else one longer than any real name."""
     if MLFLOW_NAME.fullmatch(workspace) and workspace not in MLFLOW_TAKEN:
         return workspace
     plain = re.sub(r"[^a-z0-9]+", "-", workspace.lower()).strip("-")[:28] or "w"

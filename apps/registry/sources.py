@@ -31,7 +31,7 @@ class Source:
 def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
     """The tree a URI names.
 
-    `portway://uploads/<id>[/path]`: an upload of this workspace. `runs:/<run id>/<path>` and `models:/<name>/<version>`:
+    `portway://uploads/<id>[/path]`: an upload of this workspace. `runs:/<run id>/<path>`, `models:/<name>/<version>`:
     what MLflow keeps for this workspace. `file:///path`: a folder or file of the server, for the operator only.
 
     Raises:

@@ -117,7 +117,7 @@ class Room:
 
 
 def collect() -> int:
-    """Drop uploads nobody registered within a day, then trees nobody uses, then what killed processes left; trees dropped."""
+    """Drop uploads nobody registered in a day, trees nobody uses, and what killed processes left; how many trees."""
     now = timezone.now()
     old = Upload.objects.filter(created_at__lt=now - UPLOADS_KEPT)
     with transaction.atomic():  # whoever has just resolved such an upload still has TREES_KEPT to register its tree
@@ -133,7 +133,7 @@ def collect() -> int:
 
 
 def _note_orphans() -> None:
-    """Give a row to each stored folder without one (its process died before the commit), so that it is dropped later."""
+    """Give a row to each stored folder without one (its process died before the commit): so it is dropped later."""
     folders = {path.name for path in tree_path("0" * 64).parent.parent.glob("*/*")}
     known = set(Tree.objects.values_list("pk", flat=True))
     for digest in folders - known:

@@ -160,7 +160,7 @@ def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
         if member.file_size > CHUNK and member.file_size > RATIO_LIMIT * max(1, member.compress_size):
             raise Problem(
                 "upload-refused",
-                reason=f"{_shown(member.filename)} unpacks to {member.file_size // max(1, member.compress_size)} times its size",
+                reason=f"{_shown(member.filename)} unpacks to more than {RATIO_LIMIT} times its size",
             )
 
 

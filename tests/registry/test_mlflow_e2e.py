@@ -1,5 +1,9 @@
 """MLflow's own client through the real gateway: what it registers becomes deployable, and nobody else sees it."""
 
+import http.client
+import json
+import re
+import ssl
 import threading
 import time
 import uuid
@@ -9,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.test import Client
 
 from apps.accounts import domain as accounts
 from apps.accounts.models import Membership, User, Workspace
@@ -36,7 +41,7 @@ def client(mlflow_door, monkeypatch):
     """A function: MLflow's client as somebody, in their own or a named workspace."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import mlflow.sklearn  # noqa: F401
+        import mlflow.sklearn
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(settings.HOME.ca))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -103,7 +108,7 @@ def test_a_logged_model_is_deployable_within_two_seconds(teams, client):
     assert version.run_id == run_id
     assert "sklearn" in version.flavors
     assert (storage.tree_path(version.tree_id) / version.path / "MLmodel").is_file()
-    print(f"\nimported after {took:.2f} s")
+    print(f"\nimported after {took:.2f} s")  # noqa: T201
     assert took < 2.5
 
 
@@ -128,7 +133,7 @@ def test_a_workspace_sees_nothing_of_another(teams, client):
     ):
         with pytest.raises(MlflowException):
             refused()
-    with pytest.raises(MlflowException, match="403|no such workspace"):
+    with pytest.raises(MlflowException, match=r"403|no such workspace"):
         client(token, ann.name).search_registered_models()
     mlflow_link.sync()
     assert not ModelVersion.objects.filter(asset__workspace=bob).exists()
@@ -137,7 +142,7 @@ def test_a_workspace_sees_nothing_of_another(teams, client):
 def test_readers_read_and_no_more(teams, client):
     from mlflow.exceptions import MlflowException
 
-    workspace, token = teams["ann"]
+    _, token = teams["ann"]
     client(token)
     log_model("shared")
     _, token = teams["rea"]
@@ -160,3 +165,49 @@ def test_somebody_in_two_workspaces_names_one(teams, client):
     assert client(token, bob.name).search_registered_models() == []
     assert [each.name for each in client(token, ann.name).search_registered_models()] == ["firsts"]
     assert {each.name for each in mlflow.list_workspaces()} == {ann.name, bob.name}
+
+
+def get(path, **headers):
+    """(status, headers, body) of a GET through the gateway."""
+    context = ssl.create_default_context(cafile=str(settings.HOME.ca))
+    link = http.client.HTTPSConnection("localhost", settings.PORT, timeout=20, context=context)
+    try:
+        link.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = link.getresponse()
+        return answer.status, answer.headers, answer.read().decode(errors="replace")
+    finally:
+        link.close()
+
+
+def test_the_page_opens_for_somebody_signed_in(teams):
+    browser = Client()
+    browser.force_login(User.objects.get(username="rea"))
+    cookie = f"{settings.SESSION_COOKIE_NAME}={browser.cookies[settings.SESSION_COOKIE_NAME].value}"
+    status, _, page = get("/mlflow/", cookie=cookie)
+    assert status == 200
+    script = re.search(r'src="(static-files/[^"]+\.js)"', page)[1]
+    assert get(f"/mlflow/{script}", cookie=cookie)[0] == 200
+    status, headers, _ = get("/mlflow", cookie=cookie)
+    assert (status, headers["location"]) == (308, f"https://localhost:{settings.PORT}/mlflow/")
+    status, _, listed = get("/mlflow/ajax-api/3.0/mlflow/workspaces", cookie=cookie)
+    assert json.loads(listed)["workspaces"] == [{"name": teams["rea"][0].name}]
+    assert get("/mlflow/ajax-api/2.0/mlflow/experiments/search", cookie=cookie, origin="https://localhost:1")[0] == 403
+
+
+def test_strangers_stay_outside(mlflow_door):
+    status, headers, _ = get("/mlflow/", accept="text/html")
+    assert (status, headers["location"]) == (302, "/accounts/login/?next=/mlflow/")
+    assert get("/mlflow/api/2.0/mlflow/experiments/search?max_results=1")[0] == 401
+    assert get("/internal/authz/mlflow/mlflow/")[0] == 404
+    forged = {"x_portway_user": "root", "x_mlflow_workspace": "default"}
+    assert get("/mlflow/api/2.0/mlflow/experiments/search?max_results=1", **forged)[0] == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["webhooks", "%77ebhooks", "runs/../webhooks", "runs/%2e%2e/webhooks", "gateway/secrets/list"]
+)
+def test_what_is_not_open_however_it_is_spelt(teams, path):
+    _, token = teams["ann"]
+    sent = {"authorization": f"Bearer {token}"}
+    assert get(f"/mlflow/api/2.0/mlflow/{path}", **sent)[0] == 404
+    assert get(f"/mlflow/api/3.0/mlflow/{path}", **sent)[0] == 404

@@ -1,4 +1,4 @@
-"""Importing from MLflow's registry: once, by whoever is alive, with the reason when it fails. The MLflow server is real."""
+"""Importing from MLflow's registry: once, by whoever is alive, with the reason when it fails. MLflow is real."""
 
 import os
 import signal

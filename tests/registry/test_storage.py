@@ -5,7 +5,6 @@ import threading
 import uuid
 from datetime import timedelta
 
-import pytest
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
