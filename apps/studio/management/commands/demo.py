@@ -54,7 +54,8 @@ class Command(BaseCommand):
         if endpoint.traffic != TRAFFIC:
             self._wait(domain.update_endpoint(endpoint=endpoint, spec=EndpointSpec(traffic=TRAFFIC), actor=admin))
         settings.HOME.write_private(
-            mark, json.dumps({"uri": endpoint.scoring_uri, "key": keys_of(NAME)["primary"], "body": sample})
+            mark,
+            json.dumps({"uri": endpoint.scoring_uri, "key": keys_of(NAME)["primary"], "body": sample}),
         )
 
     def _models(self, workspace: Workspace, admin: User) -> tuple[dict[str, ModelVersion], Any]:
@@ -86,6 +87,8 @@ class Command(BaseCommand):
             if operation.state == OperationState.SUCCEEDED:
                 return
             if not operation.live:
-                raise CommandError(f"{operation}: {(operation.error or {}).get('message')} {(operation.error or {}).get('evidence')}")
+                raise CommandError(
+                    f"{operation}: {(operation.error or {}).get('message')} {(operation.error or {}).get('evidence')}",
+                )
             time.sleep(0.05)
         raise CommandError(f"{operation} did not end within {WAIT_S} s")
