@@ -136,9 +136,10 @@ class DeploymentDelete(DeploymentPage):
         return self.page("deployment_delete")
 
     def post(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
+        if request.POST.get("name", "") != self.deployment.name:
+            reason = _("type the name of the deployment to delete it")
+            return self.page("deployment_delete", problem=Problem("bad-field", field=_("Name"), reason=reason))
         try:
-            if request.POST.get("name", "") != self.deployment.name:
-                raise Problem("bad-field", field=_("Name"), reason=_("type the name of the deployment to delete it"))
             operation = domain.delete_deployment(deployment=self.deployment, actor=request.user)
         except Problem as problem:
             return self.page("deployment_delete", problem=problem)
