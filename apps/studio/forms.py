@@ -30,7 +30,8 @@ class StudioForm(forms.Form):
     """A form whose controls carry the classes of our style sheet."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, label_suffix="", **kwargs)
+        kwargs.setdefault("label_suffix", "")
+        super().__init__(*args, **kwargs)
         for name, field in self.fields.items():
             widget = field.widget
             kind = (
@@ -41,8 +42,8 @@ class StudioForm(forms.Form):
                 else "input"
             )
             widget.attrs.setdefault("class", kind)
-            if field.help_text:
-                widget.attrs["aria-describedby"] = f"{self.auto_id % name}-help" if self.auto_id else ""
+            if field.help_text and isinstance(self.auto_id, str):
+                widget.attrs["aria-describedby"] = f"{self.auto_id % name}-help"
 
 
 class TagsField(forms.CharField):
@@ -90,7 +91,7 @@ class EndpointForm(StudioForm):
     tags = TagsField()
 
 
-class VersionChoice(forms.ModelChoiceField):
+class VersionChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
     """Versions of assets as name:version; `type` is passed on for the form's script."""
 
     def label_from_instance(self, obj: Any) -> str:
@@ -109,7 +110,7 @@ class TypedSelect(forms.Select):
         return option
 
 
-class InstanceChoice(forms.ModelChoiceField):
+class InstanceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
     def label_from_instance(self, obj: Any) -> str:
         return _("%(name)s · %(cpu)s CPU · %(mem)s GiB") % {
             "name": obj.name,

@@ -80,7 +80,7 @@ class Page(SignedIn):
         may = {each.name.lower(): each in self.granted for each in Permission}
         role = None
         if Permission.WRITE not in self.granted:
-            row = Membership.objects.filter(user=self.request.user, workspace=self.workspace).first()
+            row = Membership.objects.filter(user_id=self.request.user.pk or 0, workspace=self.workspace).first()
             role = row.get_role_display() if row else None
         return {**super().context(), "workspace": self.workspace, "may": may, "role": role}
 

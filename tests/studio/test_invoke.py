@@ -48,7 +48,12 @@ def gateway(settings):
 
 def test_the_answer_is_handed_back_whatever_its_status(gateway, world, people):
     answer = invoke.score(endpoint=world["endpoint"], deployment="green", body='{"a": 1}', actor=people["dan"])
-    assert (answer.status, answer.reason, answer.body, answer.deployment) == (424, "Model Error", '{"risk": 0.5}', "green")
+    assert (answer.status, answer.reason, answer.body, answer.deployment) == (
+        424,
+        "Model Error",
+        '{"risk": 0.5}',
+        "green",
+    )
     assert answer.tone == "degraded"
     assert gateway.seen["path"] == "/e/flowers/score"
     assert gateway.seen["host"] == "localhost"
@@ -85,7 +90,10 @@ def test_a_stranger_behind_the_port_is_not_trusted(gateway, world, people, setti
 @pytest.mark.parametrize(
     ("values", "body"),
     [
-        ({"input_example": {"columns": ["a"], "data": [[1], [2]]}}, {"columns": ["a"], "index": [0, 1], "data": [[1], [2]]}),
+        (
+            {"input_example": {"columns": ["a"], "data": [[1], [2]]}},
+            {"columns": ["a"], "index": [0, 1], "data": [[1], [2]]},
+        ),
         ({"input_example": {"inputs": [1, 2]}}, [1, 2]),
         (
             {"signature": {"inputs": [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 2]}}]}},

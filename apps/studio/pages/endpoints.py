@@ -145,8 +145,8 @@ class Test(EndpointPage):
         except Problem as error:
             problem = error
         if request.headers.get("HX-Request"):
-            shown = {"answer": answer, "answer_problem": problem.as_json() if problem else None}
-            return self.page("endpoint_answer", **shown)
+            shown = problem.as_json() if problem else None
+            return self.page("endpoint_answer", answer=answer, answer_problem=shown)
         deployments = list(deployments_of(self.endpoint))
         chosen = next((each for each in deployments if each.name == deployment), None)
         return self.page(
