@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: help run test lint format typecheck e2e bench shots lock clean
+.PHONY: help run test lint format typecheck e2e bench shots vendor lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 12
@@ -45,6 +45,9 @@ bench: $(BIN)/.dev  ## the figures of the README, measured here
 
 shots: $(BIN)/.dev  ## screenshots of every page into docs/screenshots
 	@$(BIN)/python -m tests.shots
+
+vendor:  ## fetch the studio's style sheets, scripts, fonts and icons again (needs Node)
+	@$(PYTHON) scripts/vendor
 
 lock: $(BIN)/.dev  ## resolve the dependencies again
 	$(UV) pip compile -q --upgrade pyproject.toml --generate-hashes --no-header --no-emit-index-url -o requirements.lock

@@ -11,7 +11,10 @@ from django.utils import timezone
 _numbers = count(1)
 
 SIGNATURE = {
-    "inputs": [{"type": "double", "name": "age", "required": True}, {"type": "string", "name": "sex", "required": True}],
+    "inputs": [
+        {"type": "double", "name": "age", "required": True},
+        {"type": "string", "name": "sex", "required": True},
+    ],
     "outputs": [{"type": "double", "name": "risk"}],
     "params": None,
 }
@@ -28,7 +31,12 @@ def make_model(workspace, name="iris", version="1", **values):
     from apps.registry.models import Model, ModelVersion
 
     asset, _ = Model.objects.get_or_create(workspace=workspace, name=name)
-    values = {"type": "mlflow_model", "tree": make_tree(), "signature": SIGNATURE, "flavors": {"python_function": {}, "sklearn": {}}} | values
+    values = {
+        "type": "mlflow_model",
+        "tree": make_tree(),
+        "signature": SIGNATURE,
+        "flavors": {"python_function": {}, "sklearn": {}},
+    } | values
     return ModelVersion.objects.create(asset=asset, version=version, **values)
 
 
@@ -57,14 +65,27 @@ def make_deployment(endpoint, name="blue", *, ready=1, model=None, **values):
     from apps.endpoints.models import OnlineDeployment
 
     values = {"state": "Succeeded", "instance_type": "small", "instance_count": max(1, ready)} | values
-    deployment = OnlineDeployment(endpoint=endpoint, name=name, model=model or make_model(endpoint.workspace, f"m{next(_numbers)}"), **values)
+    deployment = OnlineDeployment(
+        endpoint=endpoint,
+        name=name,
+        model=model or make_model(endpoint.workspace, f"m{next(_numbers)}"),
+        **values,
+    )
     if ready:
         deployment.serving = ReplicaSet.objects.create(
-            owner_key=deployment.owner_key, revision=deployment.revision, driver="fake", spec={}, desired=ready
+            owner_key=deployment.owner_key,
+            revision=deployment.revision,
+            driver="fake",
+            spec={},
+            desired=ready,
         )
         for index in range(ready):
             Replica.objects.create(
-                set=deployment.serving, name=f"r{next(_numbers)}", index=index, state="ready", ready_at=timezone.now()
+                set=deployment.serving,
+                name=f"r{next(_numbers)}",
+                index=index,
+                state="ready",
+                ready_at=timezone.now(),
             )
     deployment.save()
     return deployment
@@ -75,15 +96,25 @@ def make_operation(endpoint, kind="online-endpoint.update", *, steps=(), **value
     from apps.core.models import Operation, OperationStep
 
     values = {
-        "workspace": endpoint.workspace.name, "target": endpoint.topic, "lock": endpoint.topic, "payload": {"endpoint": endpoint.pk}, "state": "running",
-    } | values  # fmt: skip
+        "workspace": endpoint.workspace.name,
+        "target": endpoint.topic,
+        "lock": endpoint.topic,
+        "payload": {"endpoint": endpoint.pk},
+        "state": "running",
+    } | values
     now = timezone.now()
     operation = Operation.objects.create(kind=kind, started_at=now - timedelta(seconds=9), **values)
     for position, (name, state, log) in enumerate(steps):
         began = now - timedelta(seconds=9 - 3 * position)
         ended = None if state == "running" else began + timedelta(seconds=2.4)
         OperationStep.objects.create(
-            operation=operation, position=position, name=name, state=state, log=log, started_at=began, finished_at=ended
+            operation=operation,
+            position=position,
+            name=name,
+            state=state,
+            log=log,
+            started_at=began,
+            finished_at=ended,
         )
     return operation
 
@@ -101,5 +132,10 @@ def make_world(workspace, actor=None):
     operation = make_operation(endpoint, state="succeeded", steps=[("route", "done", "published")])
     token = create_token(user=actor, name="laptop")[0] if actor else None
     return {
-        "model": model, "environment": environment, "endpoint": endpoint, "deployments": deployments, "operation": operation, "token": token,
-    }  # fmt: skip
+        "model": model,
+        "environment": environment,
+        "endpoint": endpoint,
+        "deployments": deployments,
+        "operation": operation,
+        "token": token,
+    }

@@ -11,7 +11,7 @@ from apps.accounts.policy import visible_workspaces
 from apps.core import events
 
 
-class Changes(AsyncJsonWebsocketConsumer):
+class Changes(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
     group = ""
 
     async def connect(self) -> None:
@@ -33,6 +33,6 @@ class Changes(AsyncJsonWebsocketConsumer):
     async def changed(self, event: dict[str, Any]) -> None:
         await self.send_json({"changed": event["topics"]})
 
-    @database_sync_to_async
+    @database_sync_to_async  # type: ignore[untyped-decorator]
     def _visible(self, name: str) -> bool:
         return visible_workspaces(self.scope.get("user")).filter(name=name).exists()

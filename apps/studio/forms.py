@@ -15,19 +15,35 @@ from apps.registry.enums import ModelType
 from apps.registry.models import EnvironmentVersion, ModelVersion
 
 TAGS_LIMIT = 50
+CONDA_EXAMPLE = """\
+name: model
+channels: [conda-forge]
+dependencies:
+  - python=3.11
+  - pip
+  - pip:
+      - scikit-learn
+"""
 
 
 class StudioForm(forms.Form):
     """A form whose controls carry the classes of our style sheet."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, label_suffix="", **kwargs)
+        kwargs.setdefault("label_suffix", "")
+        super().__init__(*args, **kwargs)
         for name, field in self.fields.items():
             widget = field.widget
-            kind = "textarea" if isinstance(widget, forms.Textarea) else "select" if isinstance(widget, forms.Select) else "input"
+            kind = (
+                "textarea"
+                if isinstance(widget, forms.Textarea)
+                else "select"
+                if isinstance(widget, forms.Select)
+                else "input"
+            )
             widget.attrs.setdefault("class", kind)
-            if field.help_text:
-                widget.attrs["aria-describedby"] = f"{self.auto_id % name}-help" if self.auto_id else ""
+            if field.help_text and isinstance(self.auto_id, str):
+                widget.attrs["aria-describedby"] = f"{self.auto_id % name}-help"
 
 
 class TagsField(forms.CharField):
@@ -54,18 +70,28 @@ class TagsField(forms.CharField):
 
 class EndpointForm(StudioForm):
     name = forms.CharField(
-        label=_("Name"), max_length=32, min_length=3, help_text=_("3 to 32 letters, digits and dashes. It becomes part of the URI and is unique in this installation."),
-        widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
-    )  # fmt: skip
+        label=_("Name"),
+        max_length=32,
+        min_length=3,
+        help_text=_(
+            "3 to 32 letters, digits and dashes. It becomes part of the URI and is unique in this installation."
+        ),
+        widget=forms.TextInput(
+            attrs={"autofocus": True, "autocomplete": "off", "spellcheck": "false", "class": "input mono"}
+        ),
+    )
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
     auth_mode = forms.ChoiceField(
         label=_("Authentication"),
-        choices=[(AuthMode.KEY, _("Key: two keys that stay valid until regenerated")), (AuthMode.AML_TOKEN, _("Token: valid for one hour"))],
-    )  # fmt: skip
+        choices=[
+            (AuthMode.KEY, _("Key: two keys that stay valid until regenerated")),
+            (AuthMode.AML_TOKEN, _("Token: valid for one hour")),
+        ],
+    )
     tags = TagsField()
 
 
-class VersionChoice(forms.ModelChoiceField):
+class VersionChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
     """Versions of assets as name:version; `type` is passed on for the form's script."""
 
     def label_from_instance(self, obj: Any) -> str:
@@ -84,11 +110,13 @@ class TypedSelect(forms.Select):
         return option
 
 
-class InstanceChoice(forms.ModelChoiceField):
+class InstanceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
     def label_from_instance(self, obj: Any) -> str:
         return _("%(name)s · %(cpu)s CPU · %(mem)s GiB") % {
-            "name": obj.name, "cpu": f"{obj.cpu_milli / 1000:g}", "mem": f"{obj.mem_bytes / 2**30:.3g}",
-        }  # fmt: skip
+            "name": obj.name,
+            "cpu": f"{obj.cpu_milli / 1000:g}",
+            "mem": f"{obj.mem_bytes / 2**30:.3g}",
+        }
 
 
 class ManyFilesInput(forms.ClearableFileInput):
@@ -107,29 +135,57 @@ class ManyFilesField(forms.FileField):
 
 class DeploymentForm(StudioForm):
     name = forms.CharField(
-        label=_("Name"), max_length=32, min_length=3,
-        widget=forms.TextInput(attrs={"placeholder": "blue", "autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
-    )  # fmt: skip
+        label=_("Name"),
+        max_length=32,
+        min_length=3,
+        widget=forms.TextInput(
+            attrs={"placeholder": "blue", "autocomplete": "off", "spellcheck": "false", "class": "input mono"}
+        ),
+    )
     model = VersionChoice(
-        label=_("Model"), queryset=ModelVersion.objects.none(), required=False, empty_label=_("Choose a model"), widget=TypedSelect
+        label=_("Model"),
+        queryset=ModelVersion.objects.none(),
+        required=False,
+        empty_label=_("Choose a model"),
+        widget=TypedSelect,
     )
     instance_type = InstanceChoice(label=_("Instance type"), queryset=InstanceType.objects.none(), empty_label=None)
-    instance_count = forms.IntegerField(label=_("Instances"), min_value=1, max_value=settings.LIMITS["instances_per_deployment"], initial=1)
+    instance_count = forms.IntegerField(
+        label=_("Instances"),
+        min_value=1,
+        max_value=settings.LIMITS["instances_per_deployment"],
+        initial=1,
+    )
     request_timeout_ms = forms.IntegerField(
-        label=_("Request timeout (ms)"), min_value=1, max_value=settings.LIMITS["request_timeout_ms"], initial=5000
+        label=_("Request timeout (ms)"),
+        min_value=1,
+        max_value=settings.LIMITS["request_timeout_ms"],
+        initial=5000,
     )
     max_concurrent_requests = forms.IntegerField(
-        label=_("Concurrent requests"), min_value=1, max_value=10_000, initial=1, help_text=_("Per instance.")
+        label=_("Concurrent requests"),
+        min_value=1,
+        max_value=10_000,
+        initial=1,
+        help_text=_("Per instance."),
     )
     code = ManyFilesField(
-        label=_("Code"), required=False, help_text=_("The scoring script and what it imports, or one zip archive."),
+        label=_("Code"),
+        required=False,
+        help_text=_("The scoring script and what it imports, or one zip archive."),
         widget=ManyFilesInput(attrs={"multiple": True}),
-    )  # fmt: skip
+    )
     scoring_script = forms.CharField(
-        label=_("Scoring script"), required=False, max_length=500, widget=forms.TextInput(attrs={"placeholder": "score.py", "class": "input mono"})
+        label=_("Scoring script"),
+        required=False,
+        max_length=500,
+        widget=forms.TextInput(attrs={"placeholder": "score.py", "class": "input mono"}),
     )
     environment = VersionChoice(
-        label=_("Environment"), queryset=EnvironmentVersion.objects.none(), required=False, empty_label=_("The one the model declares")
+        label=_("Environment"),
+        queryset=EnvironmentVersion.objects.none(),
+        required=False,
+        empty_label=_("The one the model declares"),
     )
 
     def __init__(self, *args: Any, workspace: Workspace, **kwargs: Any) -> None:
@@ -137,7 +193,9 @@ class DeploymentForm(StudioForm):
         here = {"asset__workspace": workspace, "is_archived": False, "asset__is_archived": False}
         choices: dict[str, Any] = {
             "model": ModelVersion.objects.filter(**here).select_related("asset").order_by("asset__name", "-created_at"),
-            "environment": EnvironmentVersion.objects.filter(**here).select_related("asset").order_by("asset__name", "-created_at"),
+            "environment": EnvironmentVersion.objects.filter(**here)
+            .select_related("asset")
+            .order_by("asset__name", "-created_at"),
             "instance_type": InstanceType.objects.all(),
         }
         for name, rows in choices.items():
@@ -145,37 +203,52 @@ class DeploymentForm(StudioForm):
 
 
 class ScaleForm(StudioForm):
-    instance_count = forms.IntegerField(label=_("Instances"), min_value=1, max_value=settings.LIMITS["instances_per_deployment"])
+    instance_count = forms.IntegerField(
+        label=_("Instances"),
+        min_value=1,
+        max_value=settings.LIMITS["instances_per_deployment"],
+    )
 
 
 class ModelForm(StudioForm):
     name = forms.CharField(
-        label=_("Name"), max_length=255, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
+        label=_("Name"),
+        max_length=255,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
         help_text=_("A name that exists gets a new version."),
-    )  # fmt: skip
+    )
     version = forms.CharField(label=_("Version"), max_length=64, required=False, help_text=_("Empty: the next number."))
     type = forms.ChoiceField(
-        label=_("Type"), required=False, choices=[("", _("Detect: MLflow when there is an MLmodel file, else custom")), *ModelType.choices]
+        label=_("Type"),
+        required=False,
+        choices=[("", _("Detect: MLflow when there is an MLmodel file, else custom")), *ModelType.choices],
     )
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
 
 
 class EnvironmentForm(StudioForm):
     name = forms.CharField(
-        label=_("Name"), max_length=255, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
+        label=_("Name"),
+        max_length=255,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
         help_text=_("A name that exists gets a new version."),
-    )  # fmt: skip
+    )
     version = forms.CharField(label=_("Version"), max_length=64, required=False, help_text=_("Empty: the next number."))
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
     conda_file = forms.CharField(
-        label=_("Conda file"), max_length=200_000, help_text=_("The YAML of conda env export, or one you write."),
+        label=_("Conda file"),
+        max_length=200_000,
+        help_text=_("The YAML of conda env export, or one you write."),
         widget=forms.Textarea(attrs={"rows": 14, "spellcheck": "false", "class": "textarea mono"}),
-        initial="name: model\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n      - scikit-learn\n",
-    )  # fmt: skip
+        initial=CONDA_EXAMPLE,
+    )
 
 
 class TokenForm(StudioForm):
     name = forms.CharField(label=_("Name"), max_length=60, help_text=_("What it is for, so that you know later."))
     days = forms.TypedChoiceField(
-        label=_("Expires"), coerce=int, initial=90, choices=[(30, _("in 30 days")), (90, _("in 90 days")), (365, _("in a year")), (0, _("never"))]
+        label=_("Expires"),
+        coerce=int,
+        initial=90,
+        choices=[(30, _("in 30 days")), (90, _("in 90 days")), (365, _("in a year")), (0, _("never"))],
     )

@@ -21,7 +21,15 @@ ANSWER_LIMIT = 2**20
 REQUEST_LIMIT = 10 * 2**20
 DEPLOYMENT_HEADER = "azureml-model-deployment"
 GRACE_S = 5.0
-SAMPLE_OF_TYPE = {"string": "text", "boolean": True, "integer": 0, "long": 0, "float": 0.0, "double": 0.0, "datetime": "2026-01-01T00:00:00"}
+SAMPLE_OF_TYPE = {
+    "string": "text",
+    "boolean": True,
+    "integer": 0,
+    "long": 0,
+    "float": 0.0,
+    "double": 0.0,
+    "datetime": "2026-01-01T00:00:00",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,11 @@ def score(*, endpoint: OnlineEndpoint, deployment: str, body: str, actor: Any) -
     data = body.encode()
     if len(data) > REQUEST_LIMIT:
         raise Problem("bad-field", field="body", reason="at most 10 MB can be sent from this page")
-    headers = {"Host": settings.HOST, "Content-Type": "application/json", "Authorization": f"Bearer {_credential(endpoint, actor)}"}
+    headers = {
+        "Host": settings.HOST,
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {_credential(endpoint, actor)}",
+    }
     if deployment:
         headers[DEPLOYMENT_HEADER] = deployment
     timeouts = endpoint.deployments.values_list("request_timeout_ms", flat=True)
@@ -125,4 +137,8 @@ def _of_signature(signature: dict[str, Any]) -> Any:
             value = [value] * (min(abs(int(size)), 32))
         return value
     names = [str(each.get("name", index)) for index, each in enumerate(columns)]
-    return {"columns": names, "index": [0], "data": [[SAMPLE_OF_TYPE.get(str(each.get("type")), "") for each in columns]]}
+    return {
+        "columns": names,
+        "index": [0],
+        "data": [[SAMPLE_OF_TYPE.get(str(each.get("type")), "") for each in columns]],
+    }

@@ -56,7 +56,7 @@ def cards(deployments: Iterable[OnlineDeployment]) -> list[Card]:
     """Each deployment with its ready instances: of the set that serves, else of the one that is being started."""
     rows = list(deployments)
     sets = ReplicaSet.objects.filter(owner_key__in=[each.owner_key for each in rows]).annotate(
-        ready=Count("replicas", filter=Q(replicas__state=ReplicaState.READY))
+        ready=Count("replicas", filter=Q(replicas__state=ReplicaState.READY)),
     )
     by_key: dict[Any, int] = {}
     for each in sets:

@@ -58,7 +58,9 @@ class Page(SignedIn):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        missing = {each.upper() for each in ("get", "post") if hasattr(cls, each)} - set(getattr(cls, "permissions", ()))
+        missing = {each.upper() for each in ("get", "post") if hasattr(cls, each)} - set(
+            getattr(cls, "permissions", ()),
+        )
         if missing:
             raise TypeError(f"{cls.__name__} names no permission for {', '.join(sorted(missing))}")
 
@@ -78,7 +80,7 @@ class Page(SignedIn):
         may = {each.name.lower(): each in self.granted for each in Permission}
         role = None
         if Permission.WRITE not in self.granted:
-            row = Membership.objects.filter(user=self.request.user, workspace=self.workspace).first()
+            row = Membership.objects.filter(user_id=self.request.user.pk or 0, workspace=self.workspace).first()
             role = row.get_role_display() if row else None
         return {**super().context(), "workspace": self.workspace, "may": may, "role": role}
 
@@ -100,7 +102,12 @@ def show_problem(request: HttpRequest, problem: Problem) -> HttpResponse:
     if request.headers.get("accept") == "application/json":
         return JsonResponse(problem.as_json(), status=status)
     title = STATUS_TITLES.get(status, _("This did not work"))
-    return render(request, "studio/error.html", {"problem": problem.as_json(), "title": title, "status": status}, status=status)
+    return render(
+        request,
+        "studio/error.html",
+        {"problem": problem.as_json(), "title": title, "status": status},
+        status=status,
+    )
 
 
 def _sign_in(request: HttpRequest) -> HttpResponseBase:

@@ -81,9 +81,15 @@ POST = {
 
 def address(name, world):
     arguments = {
-        "workspace": world["workspace"].name, "endpoint": "flowers", "deployment": "blue", "model": "iris", "environment": "sklearn",
-        "operation": world["operation"].pk, "slot": "primary", "token": world["token"].pk,
-    }  # fmt: skip
+        "workspace": world["workspace"].name,
+        "endpoint": "flowers",
+        "deployment": "blue",
+        "model": "iris",
+        "environment": "sklearn",
+        "operation": world["operation"].pk,
+        "slot": "primary",
+        "token": world["token"].pk,
+    }
     pattern = next(str(each.pattern) for each in [*studio_urls, *workspace_urls] if getattr(each, "name", None) == name)
     needed = {key: value for key, value in arguments.items() if f":{key}>" in pattern}
     if name in {each.name for each in workspace_urls}:
@@ -131,7 +137,13 @@ def test_posts_need_a_csrf_token(world, people):
 def test_objects_of_another_workspace_are_not_found(world, browser, people):
     """Charlie owns `other`: his own workspace's URLs must not lead to things of `lab` either."""
     client = browser("charlie")
-    for path in ("endpoints/flowers", "endpoints/flowers/keys", "models/iris", "environments/sklearn", f"operations/{world['operation'].pk}"):
+    for path in (
+        "endpoints/flowers",
+        "endpoints/flowers/keys",
+        "models/iris",
+        "environments/sklearn",
+        f"operations/{world['operation'].pk}",
+    ):
         assert client.get(f"/w/other/{path}").status_code == 404
     assert client.post("/w/other/endpoints/flowers/keys/primary/reveal").status_code == 404
 

@@ -21,7 +21,14 @@ class Socket(ApplicationCommunicator):
     """A browser's end. (channels.testing would need daphne.)"""
 
     def __init__(self, user, workspace):
-        scope = {"type": "websocket", "path": f"/ws/{workspace}", "query_string": b"", "headers": [], "subprotocols": [], "user": user}
+        scope = {
+            "type": "websocket",
+            "path": f"/ws/{workspace}",
+            "query_string": b"",
+            "headers": [],
+            "subprotocols": [],
+            "user": user,
+        }
         super().__init__(URLRouter(websocket_urlpatterns), scope)
 
     async def connect(self):

@@ -40,7 +40,13 @@ class Tokens(SignedIn):
         return self.request.user
 
     def _page(self, form: TokenForm, **more: Any) -> HttpResponse:
-        return self.page("tokens", form=form, tokens=PersonalToken.objects.filter(user=self._me()), now=timezone.now(), **more)
+        return self.page(
+            "tokens",
+            form=form,
+            tokens=PersonalToken.objects.filter(user=self._me()),
+            now=timezone.now(),
+            **more,
+        )
 
 
 class TokenRevoke(SignedIn):

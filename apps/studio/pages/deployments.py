@@ -49,10 +49,17 @@ class DeploymentCreate(EndpointPage):
         model = data["model"]
         values = {name: data[name] for name in PLAIN} | {"instance_type": data["instance_type"].name}
         if model is None or model.type != ModelType.MLFLOW or data["code"]:
-            values |= {"code": self._code(data), "scoring_script": data["scoring_script"], "environment": data["environment"]}
+            values |= {
+                "code": self._code(data),
+                "scoring_script": data["scoring_script"],
+                "environment": data["environment"],
+            }
         actor = self.request.user
         _made, operation = domain.create_deployment(
-            endpoint=self.endpoint, name=data["name"], spec=DeploymentSpec(**values), actor=actor
+            endpoint=self.endpoint,
+            name=data["name"],
+            spec=DeploymentSpec(**values),
+            actor=actor,
         )
         return operation
 
@@ -62,10 +69,18 @@ class DeploymentCreate(EndpointPage):
             return None
         archive = files[0] if len(files) == 1 and files[0].name.lower().endswith(".zip") else None
         upload = uploads.receive(
-            workspace=self.workspace, archive=archive, files=[] if archive else files, paths=[], actor=self.request.user
+            workspace=self.workspace,
+            archive=archive,
+            files=[] if archive else files,
+            paths=[],
+            actor=self.request.user,
         )
         version, _new = register_code(
-            workspace=self.workspace, name=f"{self.endpoint.name}-{data['name']}", tree=upload.tree, path=upload.path, actor=self.request.user
+            workspace=self.workspace,
+            name=f"{self.endpoint.name}-{data['name']}",
+            tree=upload.tree,
+            path=upload.path,
+            actor=self.request.user,
         )
         return version
 
@@ -77,7 +92,11 @@ class DeploymentPage(EndpointPage):
     def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
         super().prepare(request, **kwargs)
         name = kwargs["deployment"]
-        self.deployment = one(deployments_of(self.endpoint).filter(name=name), "deployment", f"{self.endpoint.name}/{name}")
+        self.deployment = one(
+            deployments_of(self.endpoint).filter(name=name),
+            "deployment",
+            f"{self.endpoint.name}/{name}",
+        )
 
     def context(self) -> dict[str, Any]:
         return {**super().context(), "card": cards([self.deployment])[0], "deployment": self.deployment}
@@ -104,7 +123,8 @@ class Deployment(DeploymentPage):
     def _page(self, form: ScaleForm, **more: Any) -> HttpResponse:
         replicas = Replica.objects.filter(set__owner_key=self.deployment.owner_key).select_related("set")
         operations = Operation.objects.filter(
-            target=self.deployment.topic, workspace=self.workspace.name
+            target=self.deployment.topic,
+            workspace=self.workspace.name,
         ).select_related("actor")[:HISTORY]
         return self.page("deployment", form=form, replicas=replicas, operations=operations, **more)
 
@@ -116,9 +136,10 @@ class DeploymentDelete(DeploymentPage):
         return self.page("deployment_delete")
 
     def post(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
+        if request.POST.get("name", "") != self.deployment.name:
+            reason = _("type the name of the deployment to delete it")
+            return self.page("deployment_delete", problem=Problem("bad-field", field=_("Name"), reason=reason))
         try:
-            if request.POST.get("name", "") != self.deployment.name:
-                raise Problem("bad-field", field=_("Name"), reason=_("type the name of the deployment to delete it"))
             operation = domain.delete_deployment(deployment=self.deployment, actor=request.user)
         except Problem as problem:
             return self.page("deployment_delete", problem=problem)

@@ -59,7 +59,10 @@ class EndpointCreate(Page):
         spec = EndpointSpec(description=data["description"], tags=data["tags"], auth_mode=data["auth_mode"])
         try:
             _endpoint, operation = domain.create_endpoint(
-                workspace=self.workspace, name=data["name"], spec=spec, actor=request.user
+                workspace=self.workspace,
+                name=data["name"],
+                spec=spec,
+                actor=request.user,
             )
         except Problem as problem:
             return self.page("endpoint_create", form=form, problem=problem)
@@ -77,10 +80,19 @@ class EndpointPage(Page):
 
     def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
         super().prepare(request, **kwargs)
-        self.endpoint = one(endpoints_of(self.workspace).filter(name=kwargs["endpoint"]), "endpoint", kwargs["endpoint"])
+        self.endpoint = one(
+            endpoints_of(self.workspace).filter(name=kwargs["endpoint"]),
+            "endpoint",
+            kwargs["endpoint"],
+        )
 
     def context(self) -> dict[str, Any]:
-        return {**super().context(), "endpoint": self.endpoint, "tab": self.tab, "operation": live_operation(self.endpoint)}
+        return {
+            **super().context(),
+            "endpoint": self.endpoint,
+            "tab": self.tab,
+            "operation": live_operation(self.endpoint),
+        }
 
 
 class Overview(EndpointPage):
@@ -98,7 +110,9 @@ class EndpointDelete(EndpointPage):
 
     def post(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
         if request.POST.get("name", "") != self.endpoint.name:
-            return self._page(Problem("bad-field", field=_("Name"), reason=_("type the name of the endpoint to delete it")))
+            return self._page(
+                Problem("bad-field", field=_("Name"), reason=_("type the name of the endpoint to delete it")),
+            )
         try:
             operation = domain.delete_endpoint(endpoint=self.endpoint, actor=request.user)
         except Problem as problem:
@@ -131,11 +145,18 @@ class Test(EndpointPage):
         except Problem as error:
             problem = error
         if request.headers.get("HX-Request"):
-            shown = {"answer": answer, "answer_problem": problem.as_json() if problem else None}
-            return self.page("endpoint_answer", **shown)
+            shown = problem.as_json() if problem else None
+            return self.page("endpoint_answer", answer=answer, answer_problem=shown)
         deployments = list(deployments_of(self.endpoint))
         chosen = next((each for each in deployments if each.name == deployment), None)
-        return self.page("endpoint_test", deployments=deployments, chosen=chosen, typed=body, answer=answer, problem=problem)
+        return self.page(
+            "endpoint_test",
+            deployments=deployments,
+            chosen=chosen,
+            typed=body,
+            answer=answer,
+            problem=problem,
+        )
 
 
 class Keys(EndpointPage):
@@ -144,7 +165,12 @@ class Keys(EndpointPage):
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         sample = invoke.sample(deployments_of(self.endpoint).exclude(model=None).first())
-        return self.page("endpoint_keys", slots=("primary", "secondary"), sample=sample, uses_keys=self.endpoint.auth_mode == AuthMode.KEY)
+        return self.page(
+            "endpoint_keys",
+            slots=("primary", "secondary"),
+            sample=sample,
+            uses_keys=self.endpoint.auth_mode == AuthMode.KEY,
+        )
 
 
 class KeyReveal(EndpointPage):
@@ -172,7 +198,9 @@ class KeyRegenerate(EndpointPage):
     def post(self, request: HttpRequest, slot: str, **_: Any) -> HttpResponse:
         if slot not in {"primary", "secondary"}:
             raise Problem("not-found", kind="key", name=slot)
-        return self.to_operation(domain.regenerate_key(endpoint=self.endpoint, slot=slot, value=None, actor=request.user))
+        return self.to_operation(
+            domain.regenerate_key(endpoint=self.endpoint, slot=slot, value=None, actor=request.user),
+        )
 
 
 class Logs(EndpointPage):

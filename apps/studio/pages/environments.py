@@ -39,7 +39,11 @@ class EnvironmentPage(Page):
         chosen = next((each for each in versions if each.version == wanted), versions[0] if versions else None)
         deployed = OnlineDeployment.objects.filter(environment__asset=found, endpoint__workspace=self.workspace)
         return self.page(
-            "environment", environment=found, versions=versions, chosen=chosen, deployed=deployed.select_related("endpoint", "environment")
+            "environment",
+            environment=found,
+            versions=versions,
+            chosen=chosen,
+            deployed=deployed.select_related("endpoint", "environment"),
         )
 
 

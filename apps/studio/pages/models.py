@@ -29,7 +29,11 @@ class Models(Page):
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         query = request.GET.get("q", "").strip()
         counted = {"count": Count("versions"), "newest": Max("versions__created_at"), "newest_pk": Max("versions__pk")}
-        rows = list(Model.objects.filter(workspace=self.workspace, is_archived=False, name__icontains=query).annotate(**counted))
+        rows = list(
+            Model.objects.filter(workspace=self.workspace, is_archived=False, name__icontains=query).annotate(
+                **counted
+            ),
+        )
         newest = ModelVersion.objects.in_bulk([each.newest_pk for each in rows])  # type: ignore[attr-defined]
         return self.page("models", rows=[(each, newest.get(each.newest_pk)) for each in rows], query=query)  # type: ignore[attr-defined]
 
@@ -118,5 +122,7 @@ def _paths(text: str) -> list[str]:
 
 def _type_of(upload: Upload) -> str:
     root = storage.tree_path(upload.tree_id) / upload.path
-    found = (root / "MLmodel").is_file() or any((each / "MLmodel").is_file() for each in root.iterdir() if each.is_dir())
+    found = (root / "MLmodel").is_file() or any(
+        (each / "MLmodel").is_file() for each in root.iterdir() if each.is_dir()
+    )
     return ModelType.MLFLOW if found else ModelType.CUSTOM

@@ -30,7 +30,9 @@ class Step:
     def tone(self) -> str:
         if self.row is None:
             return "idle"
-        return {StepState.RUNNING: "running", StepState.DONE: "ok", StepState.FAILED: "failed"}[StepState(self.row.state)]
+        return {StepState.RUNNING: "running", StepState.DONE: "ok", StepState.FAILED: "failed"}[
+            StepState(self.row.state)
+        ]
 
     @property
     def open(self) -> bool:
@@ -67,11 +69,23 @@ class Timeline(OperationPage):
         rows = {step.name: step for step in self.operation.steps.all()}
         names = operations.steps_of(self.operation.kind) if self.operation.kind in operations.kinds() else tuple(rows)
         steps = [Step(name, rows.get(name)) for name in names]
-        endpoint = OnlineEndpoint.objects.filter(pk=self.operation.payload.get("endpoint"), workspace=self.workspace).first()
-        deployment = OnlineDeployment.objects.filter(pk=self.operation.payload.get("deployment"), endpoint=endpoint).first()
+        endpoint = OnlineEndpoint.objects.filter(
+            pk=self.operation.payload.get("endpoint"),
+            workspace=self.workspace,
+        ).first()
+        deployment = OnlineDeployment.objects.filter(
+            pk=self.operation.payload.get("deployment"),
+            endpoint=endpoint,
+        ).first()
         took = elapsed(self.operation.started_at, self.operation.finished_at)
         return self.page(
-            "operation", operation=self.operation, operation_topic=f"operation:{self.operation.pk}", steps=steps, took=took, endpoint=endpoint, deployment=deployment
+            "operation",
+            operation=self.operation,
+            operation_topic=f"operation:{self.operation.pk}",
+            steps=steps,
+            took=took,
+            endpoint=endpoint,
+            deployment=deployment,
         )
 
 

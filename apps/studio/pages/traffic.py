@@ -54,12 +54,19 @@ class Traffic(EndpointPage):
         ]
         target, percent = next(iter(proposal.mirror.items()), ("", 10))
         return self.page(
-            "endpoint_traffic", rows=rows, problem=problem, mirror_target=target, mirror_percent=percent, mirror_max=MIRROR_MAX
+            "endpoint_traffic",
+            rows=rows,
+            problem=problem,
+            mirror_target=target,
+            mirror_percent=percent,
+            mirror_max=MIRROR_MAX,
         )
 
 
 def _proposal(request: HttpRequest) -> Proposal:
-    live = {name.removeprefix("live."): _number(value) for name, value in request.POST.items() if name.startswith("live.")}
+    live = {
+        name.removeprefix("live."): _number(value) for name, value in request.POST.items() if name.startswith("live.")
+    }
     target = str(request.POST.get("mirror", ""))
     return Proposal(live, {target: _number(str(request.POST.get("mirror_percent", "")))} if target else {})
 

@@ -44,7 +44,12 @@ STEPS = {
 @register.simple_tag
 def icon(name: str, label: str = "") -> SafeString:
     spoken = format_html('role="img" aria-label="{}"', label) if label else SafeString('aria-hidden="true"')
-    return format_html('<svg class="icon" {}><use href="{}#{}"/></svg>', spoken, static("vendor/lucide/sprite.svg"), name)
+    return format_html(
+        '<svg class="icon" {}><use href="{}#{}"/></svg>',
+        spoken,
+        static("vendor/lucide/sprite.svg"),
+        name,
+    )
 
 
 @register.simple_tag
@@ -56,7 +61,7 @@ def state(tone: str, word: str) -> SafeString:
 @register.simple_tag
 def ago(moment: datetime | None) -> SafeString | str:
     if moment is None:
-        return "–"
+        return "–"  # noqa: RUF001 -- the sign for "nothing" on every page
     text = date_format(localtime(moment), "Y-m-d H:i")
     return format_html('<relative-time datetime="{}" title="{} UTC">{}</relative-time>', moment.isoformat(), text, text)
 
@@ -86,9 +91,12 @@ def live(context: Any, id: str, *topics: str) -> SafeString:  # noqa: A002 -- HT
     """Attributes of an element that fetches itself again when one of its topics changes."""
     triggers = [f"changed:{topic_name(topic)} from:body" for topic in topics] + ["tick from:body"]
     return format_html(
-        'id="{0}" hx-get="{1}" hx-select="#{0}" hx-target="this" hx-swap="morph:outerHTML" hx-trigger="{2}" hx-disinherit="*"',
-        id, context["request"].get_full_path(), ", ".join(triggers),
-    )  # fmt: skip
+        'id="{0}" hx-get="{1}" hx-select="#{0}" hx-target="this" hx-swap="morph:outerHTML" hx-trigger="{2}" '
+        'hx-disinherit="*"',
+        id,
+        context["request"].get_full_path(),
+        ", ".join(triggers),
+    )
 
 
 def topic_name(topic: str) -> str:
@@ -101,7 +109,9 @@ def pretty(value: Any, indent: str = "") -> str:
     """Indented JSON; a list of plain values stays on one line, so that rows of data look like rows."""
     inner = indent + "  "
     if isinstance(value, Mapping) and value:
-        items = [f"{inner}{json.dumps(str(key), ensure_ascii=False)}: {pretty(each, inner)}" for key, each in value.items()]
+        items = [
+            f"{inner}{json.dumps(str(key), ensure_ascii=False)}: {pretty(each, inner)}" for key, each in value.items()
+        ]
         return "{\n" + ",\n".join(items) + f"\n{indent}}}"
     if isinstance(value, list) and any(isinstance(each, list | Mapping) for each in value):
         return "[\n" + ",\n".join(inner + pretty(each, inner) for each in value) + f"\n{indent}]"
