@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-
 SKIPPED: list[str] = []
 
 
 def pytest_runtest_logreport(report) -> None:
     if report.skipped:
-        SKIPPED.append(f"{report.nodeid}: {report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr}")
+        SKIPPED.append(
+            f"{report.nodeid}: {report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr}"
+        )
 
 
 def pytest_sessionfinish(session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -30,6 +31,9 @@ class Tree(models.Model):
 class Asset(models.Model):
     """A named series of versions in a workspace."""
 
+    versions: Any  # the related manager; each kind of asset has its own
+    objects: ClassVar[Any]
+
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE)
     name = models.CharField(max_length=255)
     description = models.TextField(blank=True)
@@ -48,6 +52,8 @@ class Asset(models.Model):
 
 
 class AssetVersion(models.Model):
+    asset: Any
+    objects: ClassVar[Any]
     version = models.CharField(max_length=255)
     description = models.TextField(blank=True)
     tags = models.JSONField(default=dict, blank=True)

@@ -228,5 +228,5 @@ def test_few_queries_and_little_time(token, django_assert_num_queries):
         ask(API + "runs/search", method="POST", token=token["dan"], client=client)
         times.append(time.perf_counter() - started)
     median = sorted(times)[25] * 1000
-    print(f"\n{median:.2f} ms")  # noqa: T201
+    print(f"\n{median:.2f} ms")
     assert median < 20  # with the test client's own share, on a busy machine

@@ -23,7 +23,9 @@ def ensure(lines=None, **spec):
 def test_an_environment_is_built_once_and_found_again():
     lines = []
     first = ensure(lines, requirements="six==1.17.0\n# a comment\n")
-    done = subprocess.run([first.python, "-c", "import six; print(six.__version__)"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [first.python, "-c", "import six; print(six.__version__)"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "1.17.0"
     assert any("six" in line for line in lines)
     again = []
@@ -98,7 +100,9 @@ def test_cancelling_ends_uv():
         domain.ensure(EnvironmentSpec(requirements="scipy"), log=lambda _: None, check=check)
 
 
-@pytest.mark.parametrize("text", ["-r other.txt", "--index-url http://127.0.0.1/ x", "/etc/passwd", "file:///x", "-e ."])
+@pytest.mark.parametrize(
+    "text", ["-r other.txt", "--index-url http://127.0.0.1/ x", "/etc/passwd", "file:///x", "-e ."]
+)
 def test_options_and_local_paths_in_requirements_are_refused(text):
     with pytest.raises(Problem, match="options or local paths"):
         ensure(requirements=text)
@@ -128,11 +132,20 @@ def test_uv_gets_no_secret_of_ours(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("Because foo was not found in the package registry and you require foo, we can conclude", "there is no package foo"),
+        (
+            "Because foo was not found in the package registry and you require foo, we can conclude",
+            "there is no package foo",
+        ),
         ("Because there is no version of foo==9.9 and you require foo==9.9, we can", "there is no version foo==9.9"),
         ("Because foo==1.0 has no usable wheels and you require foo==1.0", "foo==1.0 has no ready-made wheel"),
-        ("Because foo==1.0 depends on bar>=2 and you require foo==1.0, we can", "contradict each other: foo==1.0 needs bar>=2"),
-        ("error: Couldn't parse requirement in `-` at position 0\n  cause: Expected one of `@`, found `b`", "is not understood"),
+        (
+            "Because foo==1.0 depends on bar>=2 and you require foo==1.0, we can",
+            "contradict each other: foo==1.0 needs bar>=2",
+        ),
+        (
+            "error: Couldn't parse requirement in `-` at position 0\n  cause: Expected one of `@`, found `b`",
+            "is not understood",
+        ),
         ("error: No space left on device (os error 28)", "the disk is full"),
         ("something new", "could not be installed"),
     ],

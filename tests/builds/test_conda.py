@@ -62,7 +62,9 @@ dependencies:
     ]
 
 
-@pytest.mark.parametrize(("line", "python"), [("python=3.11.7", "3.11.7"), ("python>=3.9", "3.9"), ("python", ""), ("python=3.10.*", "3.10")])
+@pytest.mark.parametrize(
+    ("line", "python"), [("python=3.11.7", "3.11.7"), ("python>=3.9", "3.9"), ("python", ""), ("python=3.10.*", "3.10")]
+)
 def test_the_python_a_file_names(line, python):
     assert translate(f"dependencies: ['{line}']").python == python
 

@@ -30,7 +30,9 @@ def recipe(**labels):
 
 
 def make(desired=1, **labels):
-    return domain.ensure_set(owner_key="iris/blue", revision=1, recipe=recipe(**labels), driver_name="fake", desired=desired)
+    return domain.ensure_set(
+        owner_key="iris/blue", revision=1, recipe=recipe(**labels), driver_name="fake", desired=desired
+    )
 
 
 def settle(replica_set, timeout_s=10):
@@ -38,7 +40,9 @@ def settle(replica_set, timeout_s=10):
 
 
 def past(replica, **fields):
-    Replica.objects.filter(pk=replica.pk).update(**{name: timezone.now() - timedelta(seconds=s) for name, s in fields.items()})
+    Replica.objects.filter(pk=replica.pk).update(
+        **{name: timezone.now() - timedelta(seconds=s) for name, s in fields.items()}
+    )
 
 
 def test_a_set_comes_up_and_running_it_again_changes_nothing(clean_driver):
@@ -83,7 +87,11 @@ def test_a_back_end_that_does_not_answer_is_asked_again():
     replica_set = make(fail_on="start")
     domain.reconcile(replica_set)
     replica = Replica.objects.get()
-    assert (replica.state, replica.reason["code"], replica.reason["fault"]) == ("backoff", "driver-unavailable", "system")
+    assert (replica.state, replica.reason["code"], replica.reason["fault"]) == (
+        "backoff",
+        "driver-unavailable",
+        "system",
+    )
 
 
 def test_a_replica_that_dies_later_is_restarted_at_once_and_then_with_back_off(clean_driver):

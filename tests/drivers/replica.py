@@ -1,5 +1,5 @@
 """The program that the tests run as a replica: a small HTTP server on the unix socket, and ways to misbehave."""
-# ruff: noqa: T201, PTH123, PTH208, PTH211, SIM115, PERF401
+# ruff: noqa: PTH123, PTH208, PTH211, SIM115, PERF401
 
 import json
 import os

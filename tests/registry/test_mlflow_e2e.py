@@ -108,7 +108,7 @@ def test_a_logged_model_is_deployable_within_two_seconds(teams, client):
     assert version.run_id == run_id
     assert "sklearn" in version.flavors
     assert (storage.tree_path(version.tree_id) / version.path / "MLmodel").is_file()
-    print(f"\nimported after {took:.2f} s")  # noqa: T201
+    print(f"\nimported after {took:.2f} s")
     assert took < 2.5
 
 
