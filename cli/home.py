@@ -106,7 +106,16 @@ class Home:
             HomeError: the folder cannot be written, or the socket folder belongs to somebody else.
         """
         try:
-            for folder in (self.root, self.logs, self.artifacts, self.environments, self.replicas, self.gateway, self.uploads, self.static):
+            for folder in (
+                self.root,
+                self.logs,
+                self.artifacts,
+                self.environments,
+                self.replicas,
+                self.gateway,
+                self.uploads,
+                self.static,
+            ):
                 folder.mkdir(parents=True, exist_ok=True)
             self.secrets.mkdir(mode=0o700, exist_ok=True)
             self.run.mkdir(mode=0o711, exist_ok=True)
@@ -115,7 +124,9 @@ class Home:
                 f"Portway cannot write its state folder {self.root}: {error.strerror}. Set PORTWAY_HOME to a folder you own."
             ) from error
         if self.run.stat().st_uid != os.getuid():
-            raise HomeError(f"The socket folder {self.run} belongs to another user. Remove it, or set a shorter PORTWAY_HOME.")
+            raise HomeError(
+                f"The socket folder {self.run} belongs to another user. Remove it, or set a shorter PORTWAY_HOME."
+            )
 
     def secret(self, name: str) -> str:
         """A random secret, made on first use and kept with mode 0600."""

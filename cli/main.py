@@ -88,7 +88,11 @@ def doctor(home: Home) -> int:
     checks = [
         (sys.version_info >= (3, 11), f"Python {platform.python_version()}", "Portway needs Python 3.11 or newer"),
         (free > 2 * 2**30, f"{free // 2**30} GiB free in {home.root}", "environments need some GiB"),
-        (shutil.which("bwrap") is not None, "bubblewrap is installed", "install bubblewrap: without it replicas are isolated less"),
+        (
+            shutil.which("bwrap") is not None,
+            "bubblewrap is installed",
+            "install bubblewrap: without it replicas are isolated less",
+        ),
         (home.ca.exists(), f"certificate authority {home.ca}", "it is made at the first `portway up`"),
     ]
     for fine, text, advice in checks:

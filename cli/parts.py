@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 import sysconfig
@@ -43,17 +44,33 @@ def broker(home: Home) -> Part:
         "broker",
         (
             str(folder / "valkey-server"),
-            "--port", "0",
-            "--unixsocket", str(home.broker_socket),
-            "--unixsocketperm", "700",
-            "--save", "",
-            "--appendonly", "no",
-            "--maxmemory", "128mb",
-            "--dir", str(home.run),
-            "--daemonize", "no",
+            "--port",
+            "0",
+            "--unixsocket",
+            str(home.broker_socket),
+            "--unixsocketperm",
+            "700",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--maxmemory",
+            "128mb",
+            "--dir",
+            str(home.run),
+            "--daemonize",
+            "no",
         ),  # fmt: skip
         priority=10,
     )
+
+
+def gateway_argv(home: Home) -> tuple[str, ...]:
+    """Envoy's own command line, which `manage.py bootstrap` has left; empty before that."""
+    try:
+        return tuple(json.loads((home.gateway / "argv.json").read_text()))
+    except (OSError, ValueError):
+        return ()
 
 
 def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
@@ -63,7 +80,7 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
     found = [] if environment.get("REDIS_URL") else [broker(home)]
     return [
         *found,
-        Part("gateway", (python, "manage.py", "gateway"), priority=20),
+        Part("gateway", gateway_argv(home) or (python, "manage.py", "gateway"), priority=20),
         Part(
             "web",
             (

@@ -116,7 +116,10 @@ def instance_type(name: str) -> InstanceType:
     if found is None:
         known = ", ".join(InstanceType.objects.values_list("name", flat=True)[:6])
         raise Problem(
-            "bad-field", field="instanceType", reason=f"there is no instance type {name}; known are {known}, …", target="instanceType"
+            "bad-field",
+            field="instanceType",
+            reason=f"there is no instance type {name}; known are {known}, …",
+            target="instanceType",
         )
     return found
 
@@ -226,7 +229,9 @@ def _start(replica: Replica) -> None:
     except DriverUnavailable as error:
         _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=error.retry_after)
     except CapacityError as error:
-        problem = Problem("no-capacity", what="memory", asked=replica.set.spec["mem_bytes"], free="less", evidence=str(error))
+        problem = Problem(
+            "no-capacity", what="memory", asked=replica.set.spec["mem_bytes"], free="less", evidence=str(error)
+        )
         _retry_start(replica, problem, after_s=5)
     except OSError as error:  # a full disk, no file handles: this machine's trouble, not the deployment's
         _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=5)
@@ -267,7 +272,12 @@ def _look(replica: Replica) -> None:
     answers = seen.address is not None and probe.answers(seen.address, replica.set.spec["ready_path"])
     now = timezone.now()
     if answers:
-        values: dict[str, Any] = {"state": ReplicaState.READY, "address": seen.address, "isolation": seen.isolation, "reason": None}
+        values: dict[str, Any] = {
+            "state": ReplicaState.READY,
+            "address": seen.address,
+            "isolation": seen.isolation,
+            "reason": None,
+        }
         if replica.ready_at is None:
             values["ready_at"] = now
         elif replica.exits_in_a_row and now - replica.ready_at > timedelta(seconds=STEADY_S):
@@ -284,7 +294,9 @@ def _look(replica: Replica) -> None:
 def _check_deadline(replica: Replica) -> None:
     limit = replica.set.spec["start_deadline_s"]
     if replica.started_at and timezone.now() - replica.started_at > timedelta(seconds=limit):
-        problem = Problem("not-ready", deployment=replica.set.owner_key, seconds=int(limit), evidence=last_line(replica))
+        problem = Problem(
+            "not-ready", deployment=replica.set.owner_key, seconds=int(limit), evidence=last_line(replica)
+        )
         handle = handle_of(replica)
         if handle is not None:
             driver(replica.set.driver).stop(handle, grace_s=1.0)
@@ -316,7 +328,9 @@ def problem_of(replica: Replica, seen: Observation) -> Problem:
     reason = "it left no trace" if seen.state is State.GONE else f"exit code {seen.exit_code}"
     if seen.exit_code is not None and seen.exit_code < 0:
         reason = f"killed by signal {-seen.exit_code}"
-    return Problem("start-failed", deployment=name, reason=reason, hint="Read the deployment's log.", evidence=last_line(replica))
+    return Problem(
+        "start-failed", deployment=name, reason=reason, hint="Read the deployment's log.", evidence=last_line(replica)
+    )
 
 
 def _ended(replica: Replica, seen: Observation) -> None:
@@ -334,7 +348,11 @@ def _ended(replica: Replica, seen: Observation) -> None:
         if problem.code in PERMANENT or exits >= CRASH_LIMIT:
             if problem.code not in PERMANENT | {"out-of-memory"}:
                 values["reason"] = Problem(
-                    "crash-loop", deployment=replica.set.owner_key, count=exits, reason=problem.message, evidence=problem.evidence
+                    "crash-loop",
+                    deployment=replica.set.owner_key,
+                    count=exits,
+                    reason=problem.message,
+                    evidence=problem.evidence,
                 ).as_json()
             _update(replica, state=ReplicaState.FAILED, **values)
             return
@@ -461,7 +479,9 @@ def stand_down(driver_name: str) -> int:
         list(pool.map(lambda handle: back_end.stop(handle, grace_s=5.0), handles))
     running = [*ROUTED, ReplicaState.BACKOFF]
     names = [handle.name for handle in handles]
-    Replica.objects.filter(name__in=names, state__in=running).update(state=ReplicaState.PENDING, handle=None, retry_at=None)
+    Replica.objects.filter(name__in=names, state__in=running).update(
+        state=ReplicaState.PENDING, handle=None, retry_at=None
+    )
     return len(handles)
 
 
@@ -513,7 +533,11 @@ def usable(instance: InstanceType) -> tuple[int, int, list[str]]:
     memory = int(psutil.virtual_memory().total * 0.9)
     notes = []
     if instance.cpu_milli > cores:
-        notes.append(f"{instance.name} has {instance.cpu_milli // 1000} cores, this machine {cores // 1000}: replicas get {cores // 1000}.")
+        notes.append(
+            f"{instance.name} has {instance.cpu_milli // 1000} cores, this machine {cores // 1000}: replicas get {cores // 1000}."
+        )
     if instance.mem_bytes > memory:
-        notes.append(f"{instance.name} has {instance.mem_bytes // 2**30} GiB, more than this machine: replicas get {memory // 2**30} GiB.")
+        notes.append(
+            f"{instance.name} has {instance.mem_bytes // 2**30} GiB, more than this machine: replicas get {memory // 2**30} GiB."
+        )
     return min(instance.cpu_milli, cores), min(instance.mem_bytes, memory), notes

@@ -34,8 +34,9 @@ def product(folder):
 @pytest.fixture(scope="module")
 def echo(product, folder):
     """Registers a script that answers with its colour in an environment without packages; the properties to deploy it."""
-    (folder / "score.py").write_text(SCRIPT)
-    code = product.register("codes", "echo", "1", codeUri=f"file://{folder / 'score.py'}")
+    (folder / "src").mkdir()
+    (folder / "src" / "score.py").write_text(SCRIPT)
+    code = product.register("codes", "echo", "1", codeUri=f"file://{folder / 'src'}")
     environment = product.register("environments", "plain", "1", condaFile=PLAIN)
     return {"codeConfiguration": {"codeId": code, "scoringScript": "score.py"}, "environmentId": environment}
 

@@ -19,7 +19,14 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it mounts 
 def refused(product, *words, prefix=()):
     command = [*prefix, PYTHON, "-m", "cli", "up"]
     done = subprocess.run(
-        command, cwd=ROOT, env=product.environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False
+        command,
+        cwd=ROOT,
+        env=product.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
     assert done.returncode != 0
     lines = done.stderr.strip().splitlines()
@@ -61,7 +68,9 @@ def test_a_home_of_somebody_else(folder):
 def test_a_full_disk(folder):
     home = folder / "small"
     home.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(home)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(home)], capture_output=True, check=False
+    )
     if mounted.returncode != 0:
         pytest.skip("this machine does not let root mount a tmpfs")
     try:
@@ -95,14 +104,14 @@ def test_two_at_once_in_a_fresh_home(folder):
             each.close()
 
 
-@pytest.mark.parametrize("after_s", [0.3, 1.5, 3.0, 5.0, 8.0])
+@pytest.mark.parametrize("after_s", [0.5, 1.5, 3.0, 5.0, 8.0])
 def test_ctrl_c_in_the_middle_of_a_first_start(folder, after_s):
     product = Product(folder / f"c{int(after_s * 10)}")
     process = product.launch()
     try:
         time.sleep(after_s)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: everything in the foreground gets it
-        assert process.wait(60) in {0, 130}
+        assert process.wait(60) in {0, 130, -signal.SIGINT}  # the last: Python itself was still starting
         assert "Traceback" not in product.said()
         assert product.pids() == []
     finally:
