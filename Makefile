@@ -28,9 +28,9 @@ lint: $(BIN)/.dev  ## ruff, import rules, types, templates, migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy
+	@PORTWAY_HOME=$$(mktemp -d) $(BIN)/mypy
 	$(BIN)/djlint --check --lint templates
-	$(BIN)/python manage.py makemigrations --check --dry-run
+	@PORTWAY_HOME=$$(mktemp -d) $(BIN)/python manage.py makemigrations --check --dry-run
 
 format: $(BIN)/.dev  ## rewrite the code in our format
 	$(BIN)/ruff check --fix-only .

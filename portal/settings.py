@@ -1,4 +1,4 @@
-"""Settings of the Django project. Everything an operator may change comes from the environment; see docs/configuration.md."""
+"""Settings of the Django project. What an operator may change comes from the environment: docs/configuration.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ PRIVATE_PORT = env_int("PORTWAY_PRIVATE_PORT", 8081)  # endpoints with public_ne
 HOST = os.environ.get("PORTWAY_HOST", "localhost")  # the name clients use, and the one in every URI we hand out
 BIND = os.environ.get("PORTWAY_BIND", "127.0.0.1")
 BASE_URL = f"https://{HOST}:{PORT}"
-ALLOWED_HOSTS = [HOST, "localhost", "127.0.0.1", "[::1]", *filter(None, os.environ.get("PORTWAY_ALLOWED_HOSTS", "").split(","))]
+ALLOWED_HOSTS = [
+    HOST,
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    *filter(None, os.environ.get("PORTWAY_ALLOWED_HOSTS", "").split(",")),
+]
 CSRF_TRUSTED_ORIGINS = [BASE_URL, f"http://{HOST}:{HTTP_PORT}", f"https://127.0.0.1:{PORT}"]
 
 SUBSCRIPTION_ID = "00000000-0000-0000-0000-000000000000"
@@ -120,7 +126,7 @@ def database(url: str) -> dict[str, Any]:
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
-        "HOST": parts.hostname or "",
+        "HOST": unquote(parts.hostname or ""),
         "PORT": parts.port or "",
         "CONN_HEALTH_CHECKS": True,
         "CONN_MAX_AGE": 60,
@@ -168,6 +174,7 @@ ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_REDIRECT_URL = "/accounts/login/"
+ALLAUTH_TRUSTED_PROXY_COUNT = 1  # the gateway; sign-in attempts are limited by the address it saw
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Portway"
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
@@ -206,7 +213,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "apps.api.errors.handle",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "apps.api.schema.PortwaySchema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 SPECTACULAR_SETTINGS = {
@@ -214,6 +221,8 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Model serving in the wire format of Azure ML endpoints.",
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {"PublicNetworkAccessEnum": ["Enabled", "Disabled"]},
+    "PREPROCESSING_HOOKS": ["apps.api.schema.short_prefix_only"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
@@ -234,6 +243,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 2**20
 FILE_UPLOAD_TEMP_DIR = HOME.uploads
 DATA_UPLOAD_MAX_NUMBER_FILES = 10_000
+DATA_UPLOAD_MAX_NUMBER_FIELDS = DATA_UPLOAD_MAX_NUMBER_FILES + 100  # each file comes with a field that says its path
 
 # What Azure documents as quotas (spec 2.1); an installation may change them.
 LIMITS = {
@@ -248,7 +258,9 @@ LIMITS = {
 }
 START_DEADLINE_S = env_int("PORTWAY_START_DEADLINE_S", 300)
 DEFAULT_DRIVER = os.environ.get("PORTWAY_DRIVER", "process")
-ISOLATION_REQUIRED = os.environ.get("PORTWAY_ISOLATION", "")  # the least level replicas may run at; empty: the best there is
+ISOLATION_REQUIRED = os.environ.get(
+    "PORTWAY_ISOLATION", ""
+)  # the least level replicas may run at; empty: the best there is
 
 LOGGING = {
     "version": 1,
@@ -292,5 +304,7 @@ structlog.configure(
     cache_logger_on_first_use=True,
 )
 
-UV_CACHE_DIR = os.environ.get("PORTWAY_UV_CACHE", "")  # uv's own cache unless set; best on the file system of the environments
+UV_CACHE_DIR = os.environ.get(
+    "PORTWAY_UV_CACHE", ""
+)  # uv's own cache unless set; best on the file system of the environments
 ALLOW_SOURCE_BUILDS = env_bool("PORTWAY_ALLOW_SOURCE_BUILDS", default=False)

@@ -8,8 +8,7 @@ Files, all beside the spec: `shim.lock` (held while the shim lives), `shim.json`
 at each SIGTERM: how long to wait before KILL), `exit.json`.
 """
 # One shim per replica stays in memory: pathlib, subprocess, shutil and selectors are left out for their size.
-# ruff: noqa: PTH100, PTH101, PTH102, PTH103, PTH105, PTH106, PTH108, PTH112, PTH116, PTH118, PTH119, PTH120, PTH123
-# ruff: noqa: PTH208, S606
+# ruff: noqa: S606
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -11,7 +12,19 @@ import pytest
 from django.conf import settings
 
 
-def pytest_sessionfinish() -> None:
+SKIPPED: list[str] = []
+
+
+def pytest_runtest_logreport(report) -> None:
+    if report.skipped:
+        SKIPPED.append(f"{report.nodeid}: {report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr}")
+
+
+def pytest_sessionfinish(session) -> None:
+    """Where everything must run (PORTWAY_REQUIRE_ALL=1), a skipped test fails the run."""
+    if SKIPPED and os.environ.get("PORTWAY_REQUIRE_ALL") == "1":
+        print("\nskipped, but everything must run here:", *SKIPPED, sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     home = getattr(settings, "TEST_HOME", None)
     if home is not None:
         shutil.rmtree(home, ignore_errors=True)
@@ -26,7 +39,7 @@ def workspace(db):
 
 @pytest.fixture
 def people(db, workspace):
-    """Olga owns the workspace, Carl contributes, Dan is its data scientist, Rita reads; Charlie has another workspace."""
+    """Olga owns the workspace, Carl contributes, Dan is data scientist, Rita reads; Charlie has another one."""
     from apps.accounts.models import Membership, User, Workspace
 
     other = Workspace.objects.create(name="other")
@@ -79,3 +92,23 @@ def world(transactional_db, envoy_process, settings):
     made = World()
     yield made
     made.clean()
+
+
+@pytest.fixture(scope="session")
+def mlflow_process():
+    """The real MLflow server for the whole run, on the settings' own socket."""
+    from tests.mlflow_parts import start_mlflow
+
+    process = start_mlflow()
+    yield process
+    process.terminate()
+    process.wait(timeout=15)
+
+
+@pytest.fixture
+def mlflow_door(transactional_db, envoy_process, mlflow_process):
+    """MLflow as users meet it: through the gateway, which asks a web on the test's database."""
+    from tests.mlflow_parts import web
+
+    with web():
+        yield f"https://localhost:{settings.PORT}/mlflow"

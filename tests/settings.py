@@ -1,4 +1,4 @@
-"""Settings of the tests: a home of their own, and PostgreSQL instead of SQLite when PORTWAY_TEST_DATABASE_URL is set."""
+"""Settings of the tests: a home of their own, and PostgreSQL when PORTWAY_TEST_DATABASE_URL names one."""
 
 import os
 import socket
@@ -43,3 +43,4 @@ DEFAULT_DRIVER = "fake"
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # a file, because handlers and their heartbeat write from several threads
     DATABASES["default"]["TEST"] = {"NAME": str(Path(_home) / "test.sqlite3")}
+CELERY_BROKER_URL = "memory://"

@@ -62,7 +62,12 @@ def create_token(*, user: User, name: str, expires_at: datetime | None = None) -
     """Make a personal access token; returns its row and the token, which cannot be had again."""
     name = name.strip()
     if not name:
-        raise Problem("bad-field", field="name", reason="give the token a name, so that you know later what it is for", target="name")
+        raise Problem(
+            "bad-field",
+            field="name",
+            reason="give the token a name, so that you know later what it is for",
+            target="name",
+        )
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     row = PersonalToken.objects.create(
         user=user, name=name[:60], digest=digest_of(token), hint=token[:10], expires_at=expires_at

@@ -25,7 +25,9 @@ class Workspace(models.Model):
     """The unit of ownership: what one workspace owns another cannot see."""
 
     name = models.CharField(
-        max_length=33, unique=True, validators=[RegexValidator(r"^[a-zA-Z0-9][\w-]{2,32}$", _("3 to 33 letters, digits, - or _"))]
+        max_length=33,
+        unique=True,
+        validators=[RegexValidator(r"^[a-zA-Z0-9][\w-]{2,32}$", _("3 to 33 letters, digits, - or _"))],
     )
     display_name = models.CharField(max_length=100, blank=True)
     description = models.TextField(blank=True)

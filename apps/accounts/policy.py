@@ -39,13 +39,18 @@ def visible_workspaces(actor: Any) -> QuerySet[Workspace]:
     return Workspace.objects.filter(memberships__user=actor)
 
 
-def can(actor: Any, permission: Permission, workspace: Workspace) -> bool:
+def granted(actor: Any, workspace: Workspace) -> frozenset[Permission]:
+    """Everything the actor may do in the workspace; nothing for strangers."""
     if not getattr(actor, "is_authenticated", False) or not actor.is_active:
-        return False
+        return frozenset()
     if actor.is_superuser:
-        return True
+        return frozenset(Permission)
     membership = Membership.objects.filter(user=actor, workspace=workspace).first()
-    return membership is not None and permission in PERMISSIONS[membership.role]
+    return PERMISSIONS[membership.role] if membership is not None else frozenset()
+
+
+def can(actor: Any, permission: Permission, workspace: Workspace) -> bool:
+    return permission in granted(actor, workspace)
 
 
 def require(actor: Any, permission: Permission, workspace: Workspace) -> None:

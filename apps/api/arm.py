@@ -25,7 +25,9 @@ def duration_ms(text: str, field: str) -> int:
     """An ISO-8601 duration (PT5S, PT1M30S, PT0.5S) in milliseconds. Raises Problem "bad-field"."""
     match = DURATION.fullmatch(text)
     if match is None or text in {"P", "PT"} or text.endswith("T"):
-        raise Problem("bad-field", field=field, reason=f"{text!r} is not an ISO-8601 duration such as PT5S", target=field)
+        raise Problem(
+            "bad-field", field=field, reason=f"{text!r} is not an ISO-8601 duration such as PT5S", target=field
+        )
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return round((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000)
 
@@ -55,7 +57,9 @@ def stamp(value: datetime) -> str:
     return value.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
 
 
-def resource(workspace: Workspace, path: str, type_: str, row: Any, properties: dict[str, Any], **extra: Any) -> dict[str, Any]:
+def resource(
+    workspace: Workspace, path: str, type_: str, row: Any, properties: dict[str, Any], **extra: Any
+) -> dict[str, Any]:
     """A resource as ARM shows it; `path` is below the workspace."""
     return {
         "id": f"{workspace.arm_id}/{path}",
@@ -80,9 +84,16 @@ def asset_reference(text: str, *, workspace: Workspace, kind: str, field: str) -
     match = ASSET_ID.fullmatch(text)
     if match is not None and match["kind"].lower() == kind.lower():
         if match["ws"].lower() != workspace.name.lower():
-            raise Problem("bad-field", field=field, reason=f"it is in workspace {match['ws']}, not in {workspace.name}", target=field)
+            raise Problem(
+                "bad-field",
+                field=field,
+                reason=f"it is in workspace {match['ws']}, not in {workspace.name}",
+                target=field,
+            )
         return match["name"], match["version"]
     match = SHORT_ID.fullmatch(text)
     if match is None:
-        raise Problem("bad-field", field=field, reason=f"{text!r} is no id of one of the {kind} of this workspace", target=field)
+        raise Problem(
+            "bad-field", field=field, reason=f"{text!r} is no id of one of the {kind} of this workspace", target=field
+        )
     return match["name"], match["version"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from drf_spectacular.utils import OpenApiTypes, extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,7 +17,14 @@ from apps.api.views import WorkspaceView, listing, one
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
 from apps.registry import domain, sources, uploads
-from apps.registry.models import Asset, AssetVersion, Code, CodeVersion, Environment, EnvironmentVersion, Model, ModelVersion
+from apps.registry.models import (
+    Code,
+    CodeVersion,
+    Environment,
+    EnvironmentVersion,
+    Model,
+    ModelVersion,
+)
 from apps.registry.queries import latest, next_version
 
 ANY = OpenApiTypes.OBJECT
@@ -27,21 +35,21 @@ class AssetView(WorkspaceView):
 
     kind: ClassVar[str]
     label: ClassVar[str]
-    series: ClassVar[type[Asset]]
-    versions: ClassVar[type[AssetVersion]]
+    series: ClassVar[Any]
+    versions: ClassVar[Any]
     body: ClassVar[type[shapes.Strict]]
 
     def assets(self) -> Any:
-        rows = self.series._default_manager.filter(workspace=self.workspace)  # noqa: SLF001 -- Django's public API
+        rows = self.series.objects.filter(workspace=self.workspace)
         return _listed(rows, self.request)
 
     def asset(self, name: str) -> Any:
-        return one(self.series._default_manager.filter(workspace=self.workspace, name=name), self.label, name)  # noqa: SLF001
+        return one(self.series.objects.filter(workspace=self.workspace, name=name), self.label, name)
 
     def version_rows(self, name: str) -> Any:
-        return self.versions._default_manager.filter(  # noqa: SLF001
-            asset__workspace=self.workspace, asset__name=name
-        ).select_related("asset", "created_by")
+        return self.versions.objects.filter(asset__workspace=self.workspace, asset__name=name).select_related(
+            "asset", "created_by"
+        )
 
     def show(self, version: Any) -> dict[str, Any]:
         properties = {
@@ -123,8 +131,12 @@ class Versions(AssetView):
     def get(self, request: Request, name: str, **_: Any) -> Response:
         rows = _listed(self.version_rows(name), request).order_by("-created_at", "-pk")
         if request.query_params.get("hash"):
-            hits = self.versions._default_manager.filter(asset__workspace=self.workspace)  # noqa: SLF001
-            rows = hits.filter(hash_sha256=request.query_params["hash"]).select_related("asset") if self.kind == "codes" else rows
+            hits = self.versions.objects.filter(asset__workspace=self.workspace)
+            rows = (
+                hits.filter(hash_sha256=request.query_params["hash"]).select_related("asset")
+                if self.kind == "codes"
+                else rows
+            )
         top = request.query_params.get("$top", "")
         if top and not top.isdigit():
             raise Problem("bad-field", field="$top", reason="must be a number")
@@ -134,7 +146,9 @@ class Versions(AssetView):
 class Version(AssetView):
     @extend_schema(responses=ANY)
     def get(self, request: Request, name: str, version: str, **_: Any) -> Response:
-        return Response(self.show(one(self.version_rows(name).filter(version=version), self.label, f"{name}:{version}")))
+        return Response(
+            self.show(one(self.version_rows(name).filter(version=version), self.label, f"{name}:{version}"))
+        )
 
     @extend_schema(responses={200: ANY, 201: ANY})
     def put(self, request: Request, name: str, version: str, **_: Any) -> Response:
@@ -175,7 +189,9 @@ class ModelKind:
     def register(self, name: str, version: str, given: dict[str, Any], common: dict[str, Any]) -> tuple[Any, bool]:
         found = ModelVersion.objects.filter(asset__workspace=self.workspace, asset__name=name, version=version).first()
         if found is not None and given["modelUri"] == self.properties_of(found)["modelUri"]:
-            source = sources.Source(found.tree, found.path, found.source, found.run_id)  # a PUT of what GET gave: archive, restore
+            source = sources.Source(
+                found.tree, found.path, found.source, found.run_id
+            )  # a PUT of what GET gave: archive, restore
         else:
             source = sources.resolve(given["modelUri"], workspace=self.workspace, actor=self.request.user)
         return domain.register_model(
@@ -256,10 +272,12 @@ def _hash_of(version: CodeVersion) -> dict[str, str]:
 class Uploads(WorkspaceView):
     """Sending files: multipart with one zip as `file`, or any number of `files` named by their relative paths."""
 
-    parser_classes: ClassVar[list[Any]] = [MultiPartParser]
+    parser_classes = [MultiPartParser]
 
     @extend_schema(
-        request={"multipart/form-data": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}},
+        request={
+            "multipart/form-data": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
+        },
         responses={201: ANY},
     )
     def post(self, request: Request, **_: Any) -> Response:
@@ -267,7 +285,7 @@ class Uploads(WorkspaceView):
             workspace=self.workspace,
             archive=request.FILES.get("file"),
             files=request.FILES.getlist("files"),
-            paths=request.data.getlist("paths"),
+            paths=request.POST.getlist("paths"),
             actor=request.user,
         )
         return Response({"uri": upload.uri, "files": upload.tree.files, "bytes": upload.tree.size_bytes}, status=201)

@@ -40,7 +40,11 @@ def mint(user: User, *, resource: str) -> tuple[str, int]:
 def user_of_jwt(token: str) -> User | None:
     try:
         claims = jwt.decode(
-            token, settings.SECRET_KEY, algorithms=["HS256"], issuer=ISSUER, options={"verify_aud": False, "require": ["exp", "sub"]}
+            token,
+            settings.SECRET_KEY,
+            algorithms=["HS256"],
+            issuer=ISSUER,
+            options={"verify_aud": False, "require": ["exp", "sub"]},
         )
     except jwt.InvalidTokenError:
         return None
@@ -62,13 +66,13 @@ class BearerAuthentication(BaseAuthentication):
             raise AuthenticationFailed
         return user, words[1]
 
-    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 -- DRF's signature
+    def authenticate_header(self, request: Request) -> str:
         return "Bearer"
 
 
-class BearerScheme(OpenApiAuthenticationExtension):
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = BearerAuthentication
     name = "bearer"
 
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:  # noqa: ARG002 -- spectacular's signature
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer"}

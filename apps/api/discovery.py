@@ -42,7 +42,17 @@ def metadata(request: HttpRequest) -> JsonResponse:
 @require_GET
 def discovery(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 -- Django's signature
     base = settings.BASE_URL
-    services = ("catalog", "experimentation", "gallery", "history", "hyperdrive", "labeling", "modelmanagement", "pipelines", "studio")
+    services = (
+        "catalog",
+        "experimentation",
+        "gallery",
+        "history",
+        "hyperdrive",
+        "labeling",
+        "modelmanagement",
+        "pipelines",
+        "studio",
+    )
     answer = {"api": f"{base}/", "notebooks": settings.HOST}  # the SDK appends to "api" without a slash of its own
     return JsonResponse(answer | dict.fromkeys(services, base))
 

@@ -28,7 +28,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     return Response(problem.as_envelope(), status=problem.entry.status, headers=headers)
 
 
-def problem_of(error: Exception) -> Problem | None:
+def problem_of(error: Exception) -> Problem | None:  # noqa: C901, PLR0911 -- one line per kind of error
     """What an exception means in the catalogue's words; None for a defect of ours."""
     if isinstance(error, Problem):
         return error
@@ -66,7 +66,9 @@ def of_validation(detail: Any) -> Problem:
     """All the fields that DRF complains of, the first as the message, each in `details`."""
     found = [Problem("bad-field", field=path, reason=reason, target=path) for path, reason in _flat(detail, "")]
     first = found[0]
-    return Problem("bad-field", field=first.params["field"], reason=first.params["reason"], target=first.target, details=found)
+    return Problem(
+        "bad-field", field=first.params["field"], reason=first.params["reason"], target=first.target, details=found
+    )
 
 
 def _flat(detail: Any, path: str) -> list[tuple[str, str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from drf_spectacular.utils import OpenApiTypes, extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,13 +13,12 @@ from apps.accounts.policy import Permission
 from apps.api import arm
 from apps.api import serializers as shapes
 from apps.api.views import WorkspaceView, listing, one
-from apps.compute import domain as compute
-from apps.compute.models import Replica
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.endpoints import domain
 from apps.endpoints.domain import DeploymentSpec, EndpointSpec
 from apps.endpoints.enums import AuthMode
+from apps.endpoints.logs import server_log
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
 from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
@@ -74,9 +74,8 @@ def show_deployment(deployment: OnlineDeployment) -> dict[str, Any]:
         "properties": deployment.properties,
         "provisioningState": deployment.state,
     }
-    for name, probe in (("livenessProbe", deployment.liveness_probe), ("readinessProbe", deployment.readiness_probe)):
-        if probe:
-            properties[name] = probe
+    probes = {"livenessProbe": deployment.liveness_probe, "readinessProbe": deployment.readiness_probe}
+    properties |= {name: probe for name, probe in probes.items() if probe}
     if deployment.code is not None:
         properties["codeConfiguration"] = {
             "codeId": _asset_id(workspace, "codes", deployment.code),
@@ -103,7 +102,12 @@ def endpoint_spec(body: dict[str, Any], *, partial: bool) -> EndpointSpec:
     """The domain's words for a parsed body. A PUT names everything, a PATCH only what it changes."""
     given = body.get("properties", {})
     if given.get("compute"):
-        raise Problem("unsupported", what="A Kubernetes endpoint", reason="this installation has no Kubernetes compute", target="properties.compute")
+        raise Problem(
+            "unsupported",
+            what="A Kubernetes endpoint",
+            reason="this installation has no Kubernetes compute",
+            target="properties.compute",
+        )
     keys = {name.removesuffix("Key").lower(): str(value) for name, value in (given.get("keys") or {}).items()}
     access = given.get("publicNetworkAccess")
     properties = {key: value for key, value in (given.get("properties") or {}).items() if key not in SDK_FOLDED}
@@ -128,7 +132,9 @@ def _map(given: dict[str, Any], name: str, *, partial: bool) -> dict[str, Any] |
 
 class EndpointView(WorkspaceView):
     def endpoints(self) -> Any:
-        return OnlineEndpoint.objects.filter(workspace=self.workspace).select_related("workspace", "created_by", "modified_by")
+        return OnlineEndpoint.objects.filter(workspace=self.workspace).select_related(
+            "workspace", "created_by", "modified_by"
+        )
 
     def endpoint(self, name: str) -> OnlineEndpoint:
         found: OnlineEndpoint = one(self.endpoints().filter(name__iexact=name), "online endpoint", name)
@@ -136,7 +142,7 @@ class EndpointView(WorkspaceView):
 
 
 class Endpoints(EndpointView):
-    @extend_schema(operation_id="online_endpoints_list", responses=ANY)
+    @extend_schema(responses=ANY)
     def get(self, request: Request, **_: Any) -> Response:
         return listing(show_endpoint(each) for each in self.endpoints())
 
@@ -152,7 +158,9 @@ class Endpoint(EndpointView):
         spec = endpoint_spec(self.valid(shapes.EndpointBody, request.data), partial=False)
         found = self.endpoints().filter(name__iexact=endpoint).first()
         if found is None:
-            made, operation = domain.create_endpoint(workspace=self.workspace, name=endpoint, spec=spec, actor=request.user)
+            made, operation = domain.create_endpoint(
+                workspace=self.workspace, name=endpoint, spec=spec, actor=request.user
+            )
             return self.accepted(operation, body=show_endpoint(made), status=201)
         return self._update(request, found, spec)
 
@@ -202,7 +210,10 @@ class RegenerateKeys(KeysView):
     def post(self, request: Request, endpoint: str, **_: Any) -> Response:
         body = self.valid(shapes.RegenerateKeys, request.data)
         operation = domain.regenerate_key(
-            endpoint=self.endpoint(endpoint), slot=body["keyType"].lower(), value=body.get("keyValue"), actor=request.user
+            endpoint=self.endpoint(endpoint),
+            slot=body["keyType"].lower(),
+            value=body.get("keyValue"),
+            actor=request.user,
         )
         return self.accepted(operation)
 
@@ -221,7 +232,14 @@ class Token(KeysView):
 
 class DeploymentView(EndpointView):
     def deployments(self, endpoint: OnlineEndpoint) -> Any:
-        related = ("endpoint__workspace", "model__asset", "code__asset", "environment__asset", "created_by", "modified_by")
+        related = (
+            "endpoint__workspace",
+            "model__asset",
+            "code__asset",
+            "environment__asset",
+            "created_by",
+            "modified_by",
+        )
         return OnlineDeployment.objects.filter(endpoint=endpoint).select_related(*related)
 
     def deployment(self, endpoint: str, name: str) -> OnlineDeployment:
@@ -239,7 +257,12 @@ class DeploymentView(EndpointView):
         if version is None and rows.exists():
             found = latest(rows.first().asset)
         if found is None:
-            raise Problem("bad-field", field=field, reason=f"there is no {name}:{version or 'latest'} among the {kind}", target=field)
+            raise Problem(
+                "bad-field",
+                field=field,
+                reason=f"there is no {name}:{version or 'latest'} among the {kind}",
+                target=field,
+            )
         return found
 
     def spec(self, body: dict[str, Any]) -> DeploymentSpec:
@@ -248,7 +271,9 @@ class DeploymentView(EndpointView):
         code = given.get("codeConfiguration") or {}
         values: dict[str, Any] = {
             "model": self.asset(ModelVersion, "models", given.get("model"), "properties.model"),
-            "environment": self.asset(EnvironmentVersion, "environments", given.get("environmentId"), "properties.environmentId"),
+            "environment": self.asset(
+                EnvironmentVersion, "environments", given.get("environmentId"), "properties.environmentId"
+            ),
             "code": self.asset(CodeVersion, "codes", code.get("codeId"), "properties.codeConfiguration.codeId"),
             "scoring_script": code.get("scoringScript"),
             "environment_variables": given.get("environmentVariables"),
@@ -260,7 +285,9 @@ class DeploymentView(EndpointView):
             "max_queue_wait_ms": _milliseconds(requests, "maxQueueWait"),
             "liveness_probe": _probe(given, "livenessProbe"),
             "readiness_probe": _probe(given, "readinessProbe"),
-            "egress": None if given.get("egressPublicNetworkAccess") is None else given["egressPublicNetworkAccess"] == "Enabled",
+            "egress": None
+            if given.get("egressPublicNetworkAccess") is None
+            else given["egressPublicNetworkAccess"] == "Enabled",
             "app_insights_enabled": given.get("appInsightsEnabled"),
             "description": given.get("description"),
             "tags": body.get("tags"),
@@ -285,7 +312,7 @@ def _probe(given: dict[str, Any], name: str) -> dict[str, Any] | None:
 
 
 class Deployments(DeploymentView):
-    @extend_schema(operation_id="online_deployments_list", responses=ANY)
+    @extend_schema(responses=ANY)
     def get(self, request: Request, endpoint: str, **_: Any) -> Response:
         return listing(show_deployment(each) for each in self.deployments(self.endpoint(endpoint)))
 
@@ -315,7 +342,9 @@ class Deployment(DeploymentView):
             changes["tags"] = body["tags"]
         if (body.get("sku") or {}).get("capacity") is not None:
             changes["instance_count"] = body["sku"]["capacity"]
-        operation = domain.update_deployment(deployment=found, spec=domain.spec_of(found, **changes), actor=request.user)
+        operation = domain.update_deployment(
+            deployment=found, spec=domain.spec_of(found, **changes), actor=request.user
+        )
         return self.accepted(operation, body=show_deployment(self.deployment(endpoint, deployment)), status=200)
 
     @extend_schema(responses={202: None, 204: None})
@@ -338,16 +367,6 @@ class DeploymentLogs(DeploymentView):
         return Response({"content": server_log(found, tail=body.get("tail") or 200)})
 
 
-def server_log(deployment: OnlineDeployment, *, tail: int) -> str:
-    """What the deployment's model servers said, one after the other; `tail` lines of each."""
-    replicas = Replica.objects.filter(set__owner_key=deployment.owner_key).select_related("set").order_by("set__revision", "index")
-    parts = []
-    for replica in replicas:
-        lines = [f"{line.at:%Y-%m-%dT%H:%M:%S.%f}Z {line.text}" for line in compute.logs(replica, tail=tail)]
-        parts.append("\n".join([f"Instance {replica.index} (revision {replica.set.revision}), {replica.state}:", *lines]))
-    return "\n\n".join(parts) or "No instance of this deployment has run yet."
-
-
 def _preparation(deployment: OnlineDeployment) -> str:
     """What was done before the model server started: the environment step of the last operation."""
     operation = Operation.objects.filter(target=deployment.topic).order_by("-created_at").first()
@@ -360,4 +379,12 @@ class DeploymentSkus(DeploymentView):
     def get(self, request: Request, endpoint: str, deployment: str, **_: Any) -> Response:
         self.deployment(endpoint, deployment)
         capacity = {"minimum": 1, "maximum": 50, "default": 1, "scaleType": "Manual"}
-        return listing([{"resourceType": f"{arm.PROVIDER}/workspaces/onlineEndpoints/deployments", "sku": {"name": "Default", "tier": "Standard"}, "capacity": capacity}])
+        return listing(
+            [
+                {
+                    "resourceType": f"{arm.PROVIDER}/workspaces/onlineEndpoints/deployments",
+                    "sku": {"name": "Default", "tier": "Standard"},
+                    "capacity": capacity,
+                }
+            ]
+        )

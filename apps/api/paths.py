@@ -9,10 +9,10 @@ from django.http import HttpRequest
 
 WORDS = {
     word.lower(): word
-    for word in (
-        "subscriptions resourceGroups providers Microsoft.MachineLearningServices workspaces onlineEndpoints deployments "
-        "models environments codes versions operations uploads listKeys regenerateKeys token getLogs skus"
-    ).split()
+    for word in """
+    subscriptions resourceGroups providers Microsoft.MachineLearningServices workspaces onlineEndpoints deployments
+    models environments codes versions operations uploads listKeys regenerateKeys token getLogs skus
+    """.split()
 }
 ARM_PREFIX, SHORT_PREFIX = "/subscriptions/", "/api/v1/workspaces/"
 

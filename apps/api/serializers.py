@@ -11,8 +11,8 @@ from apps.core.errors import Problem
 from apps.registry.enums import ModelType
 
 
-class Strict(serializers.Serializer):
-    """Refuses fields it does not know; `echoed` names those the SDK sends back from a GET, which are dropped (wire 3.5)."""
+class Strict(serializers.Serializer[Any]):
+    """Refuses fields it does not know; drops the `echoed` ones, which the SDK sends back from a GET (wire 3.5)."""
 
     echoed: frozenset[str] = frozenset()
 
@@ -21,12 +21,12 @@ class Strict(serializers.Serializer):
             raise serializers.ValidationError("must be an object")
         unknown = set(data) - set(self.fields) - self.echoed
         if unknown:
-            path = ".".join(filter(None, [_path(self), sorted(unknown)[0]]))
+            path = ".".join(filter(None, [_path(self), min(unknown)]))
             raise Problem("unknown-field", field=path, target=path)
         return super().to_internal_value({key: value for key, value in data.items() if key in self.fields})
 
 
-def _path(serializer: serializers.BaseSerializer) -> str:
+def _path(serializer: serializers.BaseSerializer[Any]) -> str:
     names = []
     node: Any = serializer
     while node is not None and node.field_name:
@@ -50,7 +50,9 @@ class TextMap(serializers.DictField):
     """A map of names to texts; numbers and booleans become text, as the SDK's YAML loader leaves them."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(child=serializers.CharField(allow_blank=True, max_length=32_000, trim_whitespace=False), **options)
+        super().__init__(
+            child=serializers.CharField(allow_blank=True, max_length=32_000, trim_whitespace=False), **options
+        )
 
     def to_internal_value(self, data: Any) -> Any:
         result: dict[str, str] = super().to_internal_value(data)
@@ -59,7 +61,7 @@ class TextMap(serializers.DictField):
         return result
 
 
-def optional(field: type[serializers.Field], **options: Any) -> serializers.Field:
+def optional(field: type[Any], **options: Any) -> Any:
     return field(required=False, allow_null=True, **options)
 
 
@@ -209,7 +211,7 @@ class EnvironmentBody(Strict):
 
 class CodeProperties(AssetProperties):
     codeUri = serializers.CharField()  # noqa: N815
-    properties = serializers.DictField(required=False, allow_null=True)
+    properties = serializers.DictField(required=False, allow_null=True)  # type: ignore[assignment]
 
 
 class CodeBody(Strict):

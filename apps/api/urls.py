@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from csp.decorators import csp_update
 from django.urls import URLPattern, URLResolver, include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from apps.api import assets, discovery, health, online, workspaces
+from apps.api import assets, discovery, health, mlflow, online, workspaces
 
-ARM = "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
+ARM = (
+    "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
+)
 
 
-def asset_urls(kind: type) -> list[URLPattern]:
+def asset_urls(kind: Any) -> list[URLPattern]:
     """The four routes of one kind of asset."""
-    name = kind.kind  # type: ignore[attr-defined]
+    name = kind.kind
 
-    def view(base: type) -> object:
-        return type(f"{name.title()}{base.__name__}", (kind, base), {}).as_view()  # type: ignore[attr-defined]
+    def view(base: Any) -> Any:
+        combined: Any = type(f"{name.title()}{base.__name__}", (kind, base), {})
+        return combined.as_view()
 
     return [
         path(name, view(assets.Containers), name=f"{name}"),
@@ -24,6 +30,9 @@ def asset_urls(kind: type) -> list[URLPattern]:
         path(f"{name}/<str:name>/versions/<str:version>", view(assets.Version), name=f"{name}-version"),
     ]
 
+
+# Swagger UI sets styles inline; its script is served as a file of its own
+docs = csp_update({"style-src": ["'unsafe-inline'"]})(SpectacularSwaggerSplitView.as_view(url_name="openapi"))
 
 ENDPOINT = "onlineEndpoints/<str:endpoint>"
 DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
@@ -57,11 +66,13 @@ def prefixed(prefix: str, namespace: str) -> list[URLPattern | URLResolver]:
 urlpatterns: list[URLPattern | URLResolver] = [
     *prefixed(ARM, "arm"),
     *prefixed("api/v1/workspaces", "short"),
-    path("api/v1/openapi.json", SpectacularAPIView.as_view(), name="openapi"),
-    path("api/v1/docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="api-docs"),
+    path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("api/v1/docs", docs, name="api-docs"),
     path("metadata/endpoints", discovery.metadata, name="metadata"),
     path("discovery", discovery.discovery, name="discovery"),
     path("msi/token", discovery.identity_token, name="identity-token"),
     path("healthz", health.healthz, name="healthz"),
+    path("internal/authz/mlflow", mlflow.authorize),
+    path("internal/authz/mlflow/<path:path>", mlflow.authorize, name="authz-mlflow"),
     path("readyz", health.readyz, name="readyz"),
 ]

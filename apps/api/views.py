@@ -35,7 +35,9 @@ class WorkspaceView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        self.workspace = find_workspace(request.user, kwargs["workspace"], kwargs.get("subscription"), kwargs.get("group"))
+        self.workspace = find_workspace(
+            request.user, kwargs["workspace"], kwargs.get("subscription"), kwargs.get("group")
+        )
         require(request.user, self.permissions[request.method or "GET"], self.workspace)
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -65,7 +67,8 @@ def find_workspace(actor: Any, name: str, subscription: str | None, group: str |
     found = visible_workspaces(actor).filter(name__iexact=name).first()
     if found is None or (
         subscription is not None
-        and (found.subscription_id.lower(), found.resource_group.lower()) != (subscription.lower(), (group or "").lower())
+        and (found.subscription_id.lower(), found.resource_group.lower())
+        != (subscription.lower(), (group or "").lower())
     ):
         raise Problem("not-found", kind="workspace", name=name)
     return found

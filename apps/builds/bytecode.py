@@ -45,7 +45,11 @@ def compile_later(path: Path, interpreter: Interpreter) -> None:
     packages = path / "lib" / f"python{interpreter.minor}" / "site-packages"
     subprocess.Popen(
         [interpreter.path, "-I", "-S", "-c", PROGRAM, packages, path / MARK, path / LOCK],
-        env={"PATH": os.environ.get("PATH", ""), "PORTWAY_HOME": os.environ.get("PORTWAY_HOME", ""), "PORTWAY_PART": "compile"},
+        env={
+            "PATH": os.environ.get("PATH", ""),
+            "PORTWAY_HOME": os.environ.get("PORTWAY_HOME", ""),
+            "PORTWAY_PART": "compile",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

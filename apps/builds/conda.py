@@ -34,8 +34,10 @@ RENAMED = {
     "prompt_toolkit": "prompt-toolkit",
 }
 NOT_PYTHON = frozenset(
-    """gcc gxx gcc_linux-64 gxx_linux-64 libgcc-ng libstdcxx-ng libgomp llvm-openmp openssl ca-certificates blas libblas
-    mkl nomkl cudatoolkit cudnn cpuonly libxgboost nlohmann_json curl git nodejs openjdk r-base fonts-conda-forge""".split()
+    """
+    gcc gxx gcc_linux-64 gxx_linux-64 libgcc-ng libstdcxx-ng libgomp llvm-openmp openssl ca-certificates blas libblas
+    mkl nomkl cudatoolkit cudnn cpuonly libxgboost nlohmann_json curl git nodejs openjdk r-base fonts-conda-forge
+    """.split()
 )
 COMMON_CHANNELS = frozenset({"conda-forge", "defaults", "anaconda", "nodefaults"})
 KNOWN_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "variables"})
@@ -77,7 +79,9 @@ def translate(text: str) -> Translation:
     result = Translation()
     for channel in data.get("channels") or []:
         if channel not in COMMON_CHANNELS:
-            result.notes.append(Note(str(channel), "noted", "packages come from the Python package index, not from this channel"))
+            result.notes.append(
+                Note(str(channel), "noted", "packages come from the Python package index, not from this channel")
+            )
     for entry in data["dependencies"]:
         _entry(entry, result)
     return result

@@ -172,7 +172,16 @@ def _resolve(request: Request, log: Log, check: Check) -> str:
     scratch.write_text("\n".join(request.requirements) + "\n")
     try:
         return uv.run(
-            ["pip", "compile", "--no-header", "--no-annotate", *_wheels_only(), "-p", str(request.interpreter.path), str(scratch)],
+            [
+                "pip",
+                "compile",
+                "--no-header",
+                "--no-annotate",
+                *_wheels_only(),
+                "-p",
+                str(request.interpreter.path),
+                str(scratch),
+            ],
             cache=settings.UV_CACHE_DIR,
             timeout_s=uv.RESOLVE_S,
             log=lambda _line: None,
@@ -192,17 +201,33 @@ def _install(path: Path, lock: str, interpreter: uv.Interpreter, log: Log, check
     if path.exists():
         shutil.rmtree(path)
     began = time.monotonic()
-    uv.run(["venv", "-q", "-p", str(interpreter.path), str(path)], cache=settings.UV_CACHE_DIR, timeout_s=60, log=log, check=check)
+    uv.run(
+        ["venv", "-q", "-p", str(interpreter.path), str(path)],
+        cache=settings.UV_CACHE_DIR,
+        timeout_s=60,
+        log=log,
+        check=check,
+    )
     (path / "requirements.lock").write_text(lock)
     if lock.strip():
         uv.run(
-            ["pip", "install", "--python", str(path / "bin" / "python"), "--no-deps", *_wheels_only(), "-r", str(path / "requirements.lock")],
+            [
+                "pip",
+                "install",
+                "--python",
+                str(path / "bin" / "python"),
+                "--no-deps",
+                *_wheels_only(),
+                "-r",
+                str(path / "requirements.lock"),
+            ],
             cache=settings.UV_CACHE_DIR,
             timeout_s=uv.INSTALL_S,
             log=log,
             check=check,
         )
-    (path / MARK).write_text(json.dumps({"python": interpreter.version, "seconds": round(time.monotonic() - began, 2)}))
+    seconds = round(time.monotonic() - began, 2)
+    (path / MARK).write_text(json.dumps({"python": interpreter.version, "seconds": seconds}))
 
 
 def _problem(error: BaseException) -> Problem:

@@ -17,7 +17,9 @@ class Explanation:
 
 def explain(output: str) -> Explanation:
     """What uv's output means."""
-    text = re.sub(r"\s+", " ", output.replace("\u2570", " ").replace("\u2500", " ").replace("\u25b6", " ").replace("\u00d7", " ")).strip()
+    text = re.sub(
+        r"\s+", " ", output.replace("\u2570", " ").replace("\u2500", " ").replace("\u25b6", " ").replace("\u00d7", " ")
+    ).strip()
     for pattern, reason, hint in PATTERNS:
         match = pattern.search(text)
         if match:
@@ -43,12 +45,16 @@ PATTERNS: Sequence[tuple[re.Pattern[str], str, str]] = [
         "Ask for a version that exists, or leave the version out.",
     ),
     (
-        re.compile(rf"[Bb]ecause only (?:the following versions of )?{NAME}[^ ]* (?:is|are) available.*?you require {NAME.replace('package', 'asked')}(?P<version>[=<>!~][^ ,]*)"),
+        re.compile(
+            rf"[Bb]ecause only (?:the following versions of )?{NAME}[^ ]* (?:is|are) available.*?you require {NAME.replace('package', 'asked')}(?P<version>[=<>!~][^ ,]*)"
+        ),
         "the package index has no {asked}{version}",
         "Ask for a version that exists, or leave the version out.",
     ),
     (
-        re.compile(rf"{NAME}(?P<version>[=<>!~][^ ,]*)? has no (?:usable )?wheels with a matching (?P<tag>Python ABI tag|Python version tag|platform tag|Python implementation tag)"),
+        re.compile(
+            rf"{NAME}(?P<version>[=<>!~][^ ,]*)? has no (?:usable )?wheels with a matching (?P<tag>Python ABI tag|Python version tag|platform tag|Python implementation tag)"
+        ),
         "{package}{version} has no ready-made wheel for this Python ({tag})",
         "Ask for a version with wheels for this Python, or name another Python version.",
     ),
@@ -58,7 +64,9 @@ PATTERNS: Sequence[tuple[re.Pattern[str], str, str]] = [
         "Ask for another version of {package} or of Python.",
     ),
     (
-        re.compile(rf"(?:the requested|the current) Python version .*?does not satisfy Python(?P<range>[<>=!~][^ ]*).*?{NAME}(?P<version>[=<>!~][^ ,]*)? (?:depends on|cannot be used)"),
+        re.compile(
+            rf"(?:the requested|the current) Python version .*?does not satisfy Python(?P<range>[<>=!~][^ ]*).*?{NAME}(?P<version>[=<>!~][^ ,]*)? (?:depends on|cannot be used)"
+        ),
         "{package}{version} needs Python {range}",
         "Name another Python version in the environment, or another version of {package}.",
     ),
@@ -68,19 +76,29 @@ PATTERNS: Sequence[tuple[re.Pattern[str], str, str]] = [
         "Ask for a version that has a wheel.",
     ),
     (
-        re.compile(rf"[Bb]ecause {NAME}(?P<version>[=<>!~][^ ,]*)? depends on (?P<other>[\w.-]+)(?P<range>[=<>!~][^ ,]*).*?you require"),
+        re.compile(
+            rf"[Bb]ecause {NAME}(?P<version>[=<>!~][^ ,]*)? depends on (?P<other>[\w.-]+)(?P<range>[=<>!~][^ ,]*).*?you require"
+        ),
         "the packages contradict each other: {package}{version} needs {other}{range}",
         "Loosen one of the two versions.",
     ),
     (
-        re.compile(r"Couldn't parse requirement[^`]*`?(?P<where>[^`:]+)?.*?(?P<detail>Expected [^.]*|no such comparison operator[^.]*)"),
+        re.compile(
+            r"Couldn't parse requirement[^`]*`?(?P<where>[^`:]+)?.*?(?P<detail>Expected [^.]*|no such comparison operator[^.]*)"
+        ),
         "a requirement is not understood: {detail}",
         "Mend that line; pip's requirement syntax counts.",
     ),
 ]
 SYSTEM = [
     (re.compile(r"No space left on device"), "the disk is full"),
-    (re.compile(r"(?:dns error|error sending request|Connection refused|timed out|Could not connect|client error \(Connect\))", re.IGNORECASE), "the package index cannot be reached"),
+    (
+        re.compile(
+            r"(?:dns error|error sending request|Connection refused|timed out|Could not connect|client error \(Connect\))",
+            re.IGNORECASE,
+        ),
+        "the package index cannot be reached",
+    ),
 ]
 OLD_STACK = re.compile(r"^(scikit-learn|scipy|pandas|numpy|xgboost|lightgbm)==(\d+)\.(\d+)", re.MULTILINE)
 LAST_NUMPY_1 = {"scikit-learn": (1, 4), "scipy": (1, 13), "pandas": (2, 2), "xgboost": (2, 1), "lightgbm": (4, 4)}
@@ -100,7 +118,7 @@ def hints(requirements: Sequence[str]) -> list[str]:
 
 def _evidence(output: str, matched: str) -> str:
     """The line of the output that the match begins in, else the matched text."""
-    head = matched.split(" ")[0]
+    head = matched.split(" ", maxsplit=1)[0]
     for line in output.splitlines():
         if head and head in line:
             return re.sub(r"^[\s\u2570\u2500\u25b6\u00d7]+", "", line)[:400]

@@ -18,7 +18,20 @@ RESOLVE_S = 300.0
 INSTALL_S = 1800.0
 PROBE_S = 10.0
 LAST_LINES = 60
-KEEP = ("PATH", "HOME", "XDG_CACHE_HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR")
+KEEP = (
+    "PATH",
+    "HOME",
+    "XDG_CACHE_HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TMPDIR",
+)
 
 
 class UvError(Exception):
@@ -45,7 +58,9 @@ def binary() -> Path:
     return Path(sysconfig.get_path("scripts")) / "uv"
 
 
-def run(arguments: Sequence[str], *, cache: str, timeout_s: float, log: Callable[[str], None], check: Callable[[], None]) -> str:
+def run(
+    arguments: Sequence[str], *, cache: str, timeout_s: float, log: Callable[[str], None], check: Callable[[], None]
+) -> str:
     """Run uv, passing on each line of its output as it comes; returns all of stdout.
 
     Raises:

@@ -102,11 +102,11 @@ class Problem(Exception):  # noqa: N818 -- the word the whole code base and its 
 
     @property
     def message(self) -> str:
-        return str(self.entry.message).format_map(self.params)
+        return str(self.entry.message).format_map({"target": self.target, **self.params})
 
     @property
     def next_step(self) -> str:
-        return str(self.entry.next_step).format_map({"hint": "", **self.params}).strip()
+        return str(self.entry.next_step).format_map({"hint": "", "target": self.target, **self.params}).strip()
 
     def __str__(self) -> str:
         return self.message

@@ -23,7 +23,7 @@ def cipher() -> MultiFernet:
 
 
 class EncryptedTextField(models.TextField):
-    """Fernet over UTF-8. Cannot be filtered on. Raises InvalidToken on read when the key is not the one it was written with."""
+    """Fernet over UTF-8. Cannot be filtered on. Reading raises InvalidToken when no key fits."""
 
     def from_db_value(self, value: str | None, *_args: Any) -> str | None:
         return None if value is None else cipher().decrypt(value.encode()).decode()

@@ -1,4 +1,4 @@
-"""Lease rows with fencing tokens: how several controllers and workers share work (the row, not a lock server, decides)."""
+"""Lease rows with fencing tokens: how controllers and workers share work. The row decides, not a lock server."""
 
 from __future__ import annotations
 

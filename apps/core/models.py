@@ -109,7 +109,7 @@ class AuditRecord(models.Model):
 
 
 class Lease(models.Model):
-    """The right to do something for a while. `token` grows with every change of hands, so that late writes are recognised."""
+    """The right to do something for a while. `token` grows with every change of hands: late writes are recognised."""
 
     name = models.CharField(max_length=200, primary_key=True)
     holder = models.CharField(max_length=80, blank=True)

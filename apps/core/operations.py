@@ -38,7 +38,7 @@ LOG_LIMIT = 64_000  # characters kept of a step's log: the tail, where the reaso
 
 
 class LeaseLost(Exception):  # noqa: N818 -- not an error: somebody else goes on with the operation
-    """This runner was taken for dead; it must stop writing."""
+    """The runner was taken for dead; it must stop writing."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ _handlers: dict[str, Handler] = {}
 def handles(
     kind: str, *, steps: tuple[str, ...], failed: Callable[[Operation, Problem], None] | None = None
 ) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
-    """Register the recipe of a kind. `failed` puts the target into its failed state; it may be called more than once."""
+    """Register the recipe of a kind. `failed` puts the target into its failed state, maybe more than once."""
 
     def register(function: Callable[[Run], None]) -> Callable[[Run], None]:
         if kind in _handlers:

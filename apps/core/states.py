@@ -24,6 +24,6 @@ def move(obj: models.Model, to: str, *, expect: Collection[str] | str, **values:
     manager = type(obj)._default_manager  # noqa: SLF001 -- Django's documented public API
     hit = manager.filter(pk=obj.pk, state__in=expected).update(state=to, **values)
     if hit != 1:
-        raise Conflict(f"{obj._meta.label} {obj.pk} is no longer {' or '.join(expected)}")
+        raise Conflict(f"{type(obj).__name__} {obj.pk} is no longer {' or '.join(expected)}")
     for name, value in {"state": to, **values}.items():
         setattr(obj, name, value)

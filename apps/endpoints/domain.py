@@ -86,7 +86,9 @@ def lock_of(endpoint: OnlineEndpoint) -> str:
 
 
 @transaction.atomic
-def create_endpoint(*, workspace: Workspace, name: str, spec: EndpointSpec, actor: Any) -> tuple[OnlineEndpoint, Operation]:
+def create_endpoint(
+    *, workspace: Workspace, name: str, spec: EndpointSpec, actor: Any
+) -> tuple[OnlineEndpoint, Operation]:
     """Raises Problem "bad-name", "exists", "limit", "traffic-at-create" or "bad-field"."""
     check_name("endpoint", name)
     if spec.traffic or spec.mirror_traffic:
@@ -161,7 +163,12 @@ def _added(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
     """`properties` is add-only (spec 2.2)."""
     for key, value in old.items():
         if new.get(key, value) != value:
-            raise Problem("bad-field", field=f"properties.{key}", reason="properties can be added, not changed", target="properties")
+            raise Problem(
+                "bad-field",
+                field=f"properties.{key}",
+                reason="properties can be added, not changed",
+                target="properties",
+            )
     return {**old, **new}
 
 
@@ -180,7 +187,9 @@ def _checked_traffic(endpoint: OnlineEndpoint, spec: EndpointSpec) -> tuple[dict
 def delete_endpoint(*, endpoint: OnlineEndpoint, actor: Any) -> Operation:
     """Delete the endpoint with all its deployments. Raises Problem "busy"."""
     operation = _start("online-endpoint.delete", endpoint, actor)
-    states.move(endpoint, ProvisioningState.DELETING, expect=[*SETTLED, ProvisioningState.CREATING, ProvisioningState.DELETING])
+    states.move(
+        endpoint, ProvisioningState.DELETING, expect=[*SETTLED, ProvisioningState.CREATING, ProvisioningState.DELETING]
+    )
     endpoint.deployments.update(state=ProvisioningState.DELETING)
     return operation
 
@@ -248,7 +257,9 @@ def update_deployment(*, deployment: OnlineDeployment, spec: DeploymentSpec, act
 
 def scale_deployment(*, deployment: OnlineDeployment, instance_count: int, actor: Any) -> Operation:
     """Change only the number of instances."""
-    return update_deployment(deployment=deployment, spec=spec_of(deployment, instance_count=instance_count), actor=actor)
+    return update_deployment(
+        deployment=deployment, spec=spec_of(deployment, instance_count=instance_count), actor=actor
+    )
 
 
 @transaction.atomic
@@ -293,9 +304,14 @@ def _check_spec(spec: DeploymentSpec) -> None:
     for name, value, least, most in bounds:
         if not least <= value <= most:
             raise Problem("bad-field", field=name, reason=f"must be {least} to {most}, not {value}", target=name)
-    for key, value in spec.environment_variables.items():
-        if not key or "=" in key or "\x00" in key + value:
-            raise Problem("bad-field", field="environmentVariables", reason=f"{key!r} is not a variable", target="environmentVariables")
+    for key, text in spec.environment_variables.items():
+        if not key or "=" in key or "\x00" in key + text:
+            raise Problem(
+                "bad-field",
+                field="environmentVariables",
+                reason=f"{key!r} is not a variable",
+                target="environmentVariables",
+            )
     if spec.code is not None or spec.scoring_script:
         scripts.check(spec.code, spec.scoring_script)
         if spec.environment is None:

@@ -20,9 +20,15 @@ def asked_by(deployment: OnlineDeployment) -> EnvironmentSpec:
     if environment is None:
         return _of_mlflow_model(deployment)
     if environment.build_context_id:
-        raise Problem("unsupported", what="A Dockerfile", reason="process compute runs Python environments; give a conda file")
+        raise Problem(
+            "unsupported", what="A Dockerfile", reason="process compute runs Python environments; give a conda file"
+        )
     if not environment.conda_file and not environment.requirements:
-        raise Problem("unsupported", what="An environment of only an image", reason="process compute needs a conda file or requirements")
+        raise Problem(
+            "unsupported",
+            what="An environment of only an image",
+            reason="process compute needs a conda file or requirements",
+        )
     return EnvironmentSpec(conda_file=environment.conda_file, requirements=environment.requirements)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
 from django.db import transaction
 
@@ -29,7 +27,7 @@ def _endpoint_failed(operation: Operation, problem: Problem) -> None:
 
 
 def _deployment_failed(operation: Operation, problem: Problem) -> None:
-    """The replicas that did not come up are stopped; their logs stay until the next try. What served goes on serving."""
+    """Stop the replicas that did not come up, keeping their logs. What served goes on serving."""
     deployment = OnlineDeployment.objects.filter(pk=operation.payload["deployment"]).first()
     if deployment is None or deployment.state == ProvisioningState.DELETING:
         return
@@ -40,7 +38,8 @@ def _deployment_failed(operation: Operation, problem: Problem) -> None:
 
 
 def _other_sets(deployment: OnlineDeployment) -> list[ReplicaSet]:
-    return list(ReplicaSet.objects.filter(owner_key=deployment.owner_key).exclude(pk=deployment.serving_id))
+    every = ReplicaSet.objects.filter(owner_key=deployment.owner_key)
+    return [each for each in every if each.pk != deployment.serving_id]
 
 
 def put_route(endpoint: OnlineEndpoint) -> None:
@@ -133,7 +132,9 @@ def update_deployment(run: Run) -> None:
 
 @handles("online-deployment.delete", steps=("route", "stop"))
 def delete_deployment(run: Run) -> None:
-    deployment = OnlineDeployment.objects.select_related("endpoint__workspace").filter(pk=run.payload["deployment"]).first()
+    deployment = (
+        OnlineDeployment.objects.select_related("endpoint__workspace").filter(pk=run.payload["deployment"]).first()
+    )
     if deployment is None:
         return
     with run.step("route"):
@@ -210,5 +211,3 @@ def _stop_all(run: Run, deployment: OnlineDeployment) -> None:
     for replica_set in ReplicaSet.objects.filter(owner_key=deployment.owner_key):
         run.log(f"stopping {replica_set.replicas.count()} instances of revision {replica_set.revision}")
         compute.destroy(replica_set)
-
-

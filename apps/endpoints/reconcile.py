@@ -18,7 +18,7 @@ def repair_replicas() -> None:
     """Restart what died, and publish when addresses changed."""
     changed = False
     for deployment in OnlineDeployment.objects.exclude(serving=None).select_related("serving", "endpoint__workspace"):
-        if compute.reconcile(deployment.serving):
+        if deployment.serving is not None and compute.reconcile(deployment.serving):
             changed = True
             events.changed(deployment.endpoint.workspace.name, deployment.endpoint.topic, deployment.topic)
     if changed:
@@ -36,7 +36,7 @@ def publish_routes() -> None:
 
 @every(10.0, "leftovers")
 def sweep_leftovers() -> None:
-    """Stop replicas that no row knows and sets that no deployment serves from, unless an operation is at work on them."""
+    """Stop replicas that no row knows, and sets that no deployment serves from and no operation works on."""
     compute.sweep_orphans(settings.DEFAULT_DRIVER)
     busy = set(Operation.objects.filter(state__in=OperationState.live()).values_list("lock", flat=True))
     serving = set(OnlineDeployment.objects.exclude(serving=None).values_list("serving_id", flat=True))

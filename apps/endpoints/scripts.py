@@ -21,7 +21,9 @@ def check(code: CodeVersion | None, script: str) -> None:
         raise Problem("bad-field", field=missing, reason="code and scoring script go together", target=missing)
     path = PurePosixPath(script)
     if path.is_absolute() or ".." in path.parts:
-        raise Problem("bad-field", field="codeConfiguration.scoringScript", reason="must be a path inside the code folder")
+        raise Problem(
+            "bad-field", field="codeConfiguration.scoringScript", reason="must be a path inside the code folder"
+        )
     file = root_of(code) / path
     if not file.is_file():
         raise Problem("script-missing", script=script, target="codeConfiguration.scoringScript")
@@ -29,7 +31,9 @@ def check(code: CodeVersion | None, script: str) -> None:
         ast.parse(file.read_bytes())
     except (SyntaxError, ValueError) as error:
         where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
-        raise Problem("script-syntax", script=script, evidence=f"{script}, {where}", target="codeConfiguration.scoringScript") from None
+        raise Problem(
+            "script-syntax", script=script, evidence=f"{script}, {where}", target="codeConfiguration.scoringScript"
+        ) from None
 
 
 def root_of(code: CodeVersion) -> Path:

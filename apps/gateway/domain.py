@@ -34,6 +34,7 @@ ISSUER = "portway"
 TOKEN_S = 3600
 LEASE_S = 15.0
 STARTING_S = 10.0  # how long an operation waits for an Envoy that does not answer
+REPLICA_IDLE_S = 25.0  # below the 30 s after which our scoring server closes an idle connection
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,7 @@ def _deployment(name: str, data: dict[str, Any]) -> envoy.Deployment:
         request_timeout_ms=data["request_timeout_ms"],
         ready_path=data["ready_path"],
         session=data["session"],
+        idle_timeout_s=REPLICA_IDLE_S,
     )
 
 

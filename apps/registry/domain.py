@@ -1,4 +1,4 @@
-"""Verbs on assets. A version never changes: registering it again with the same content is fine, with other content not."""
+"""Verbs on assets. A version never changes: registering it again is fine with the same content, not with other."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def register_model(
     """
     values: dict[str, Any] = {"tree": tree, "path": path, "type": ModelType(type), "source": source, "run_id": run_id}
     if type == ModelType.MLFLOW:
-        values |= mlmodel.read(tree, path)
+        found = mlmodel.read(tree, path)
+        values |= found | {"run_id": run_id or found["run_id"]}
     elif type == ModelType.TRITON:
         mlmodel.check_triton(tree, path)
     same = {"tree": tree, "path": values.get("path", path), "type": type}

@@ -6,6 +6,7 @@ import uuid
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.registry.enums import ModelType
@@ -18,6 +19,9 @@ class Tree(models.Model):
     size_bytes = models.PositiveBigIntegerField()
     files = models.PositiveIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    used_at = models.DateTimeField(
+        default=timezone.now, help_text="when somebody last stored or let go of it; see storage.collect"
+    )
 
     def __str__(self) -> str:
         return self.digest[:12]
@@ -72,7 +76,9 @@ class ModelVersion(AssetVersion):
     type = models.CharField(max_length=20, choices=ModelType.choices, default=ModelType.CUSTOM)
     tree = models.ForeignKey(Tree, on_delete=models.PROTECT)
     path = models.CharField(
-        max_length=500, blank=True, help_text="what the model's URI names inside the tree; for MLflow the folder with MLmodel"
+        max_length=500,
+        blank=True,
+        help_text="what the model's URI names inside the tree; for MLflow the folder with MLmodel",
     )
     source = models.CharField(max_length=500, blank=True, help_text="where it came from: upload, server path, runs:/…")
     flavors = models.JSONField(default=dict, blank=True)
@@ -132,3 +138,38 @@ class Upload(models.Model):
     @property
     def uri(self) -> str:
         return f"portway://uploads/{self.id}" + (f"/{self.path}" if self.path else "")
+
+
+class MlflowLink(models.Model):
+    """How far the model registry of MLflow has been read for a workspace."""
+
+    workspace = models.OneToOneField(Workspace, on_delete=models.CASCADE, primary_key=True, related_name="mlflow_link")
+    touched_at = models.DateTimeField(help_text="when somebody last asked MLflow to change its registry")
+    synced_at = models.DateTimeField(null=True, db_index=True)
+    full_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return str(self.workspace)
+
+
+class MlflowImport(models.Model):
+    """A version of MLflow's registry: imported once, or why not yet. It stays when the version is deleted here."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE)
+    name = models.CharField(max_length=256)
+    version = models.CharField(max_length=64)
+    made_ms = models.BigIntegerField(help_text="when MLflow made it: a deleted name can be used again")
+    model_version = models.ForeignKey(ModelVersion, null=True, on_delete=models.SET_NULL)
+    imported_at = models.DateTimeField(null=True)
+    error = models.JSONField(null=True, help_text="a problem of the catalogue")
+    attempts = models.PositiveIntegerField(default=0)
+    retry_at = models.DateTimeField(help_text="not before; while an import runs, when it counts as dead")
+
+    class Meta:
+        ordering = ["name", "version"]
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "name", "version", "made_ms"], name="mlflow_version_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"

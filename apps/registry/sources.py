@@ -10,10 +10,14 @@ from typing import Any
 
 from apps.accounts.models import Workspace
 from apps.core.errors import Problem
-from apps.registry import storage
+from apps.registry import mlflow_files, storage
 from apps.registry.models import Tree, Upload
 
 UPLOAD = re.compile(r"portway://uploads/(?P<id>[0-9a-f-]{36})(?:/(?P<path>.*))?")
+
+RUN = re.compile(r"runs:/+(?P<run>[0-9a-zA-Z]{1,64})/(?P<path>.+)")
+MODEL = re.compile(r"models:/+(?P<name>[^/]+)/(?P<version>[0-9]{1,18})")
+LONGEST, LONGEST_NAME = 400, 255
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,12 @@ class Source:
 def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
     """The tree a URI names.
 
-    `portway://uploads/<id>[/path]`: an upload of this workspace. `file:///path`: a folder or file of the server, for
-    the operator only.
+    `portway://uploads/<id>[/path]`: an upload of this workspace. `runs:/<run id>/<path>`, `models:/<name>/<version>`:
+    what MLflow keeps for this workspace. `file:///path`: a folder or file of the server, for the operator only.
 
     Raises:
-        Problem: "bad-field" or "upload-refused", saying what is wrong with the URI or its content.
+        Problem: "bad-field", "not-found" or "upload-refused", saying what is wrong with the URI or its content;
+            "unavailable" when MLflow does not answer.
     """
     match = UPLOAD.fullmatch(uri)
     if match is not None:
@@ -42,15 +47,34 @@ def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
         if not (storage.tree_path(upload.tree_id) / path).exists():
             raise Problem("bad-field", field="uri", reason=f"the upload has no {path}")
         return Source(upload.tree, path, uri)
+    match = RUN.fullmatch(uri)
+    if match is not None:
+        address = mlflow_files.of_run(workspace, match["run"], _inside(match["path"]))
+        return Source(*mlflow_files.take(workspace, address), uri, match["run"])
+    match = MODEL.fullmatch(uri)
+    if match is not None:
+        tree, path = mlflow_files.take(workspace, mlflow_files.of_version(workspace, match["name"], match["version"]))
+        return Source(tree, path, uri)
     if uri.startswith("file://"):
         if not getattr(actor, "is_superuser", False):
-            raise Problem("bad-field", field="uri", reason="only the operator may register paths of the server; upload the files instead")
+            raise Problem(
+                "bad-field",
+                field="uri",
+                reason="only the operator may register paths of the server; upload the files instead",
+            )
         return _of_server_path(Path(uri.removeprefix("file://")), uri)
-    raise Problem("bad-field", field="uri", reason=f"{uri!r} is not understood; upload the files first and use the URI of the upload")
+    raise Problem(
+        "bad-field",
+        field="uri",
+        reason=f"{uri!r} is not understood; upload the files first and use the URI of the upload",
+    )
 
 
 def _inside(path: str) -> str:
     clean = path.strip("/")
+    sizes = [len(part.encode("utf-8", "replace")) for part in clean.split("/")]
+    if sum(sizes) > LONGEST or max(sizes) > LONGEST_NAME or not clean.isprintable():
+        raise Problem("bad-field", field="uri", reason="the path is too long, or holds characters that names cannot")
     if any(part in {"", ".", ".."} for part in clean.split("/")) and clean:
         raise Problem("bad-field", field="uri", reason="the path must not have empty or dotted parts")
     return clean

@@ -7,6 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
+THEMES = ("system", "light", "dark")
+
 
 def studio(request: HttpRequest) -> dict[str, Any]:
-    return {"portway_version": settings.VERSION, "theme": request.COOKIES.get("theme", "system")}
+    theme = request.COOKIES.get("theme", "")
+    return {"portway_version": settings.VERSION, "theme": theme if theme in THEMES else "system"}

@@ -1,3 +1,5 @@
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-websocket_urlpatterns: list[URLPattern] = []
+from apps.studio.consumer import Changes
+
+websocket_urlpatterns: list[URLPattern] = [path("ws/<str:workspace>", Changes.as_asgi())]  # type: ignore[arg-type]

@@ -1,3 +1,45 @@
-from django.urls import URLPattern
+"""Every page of the studio. tests/studio/test_access.py must say who may see each of them."""
 
-urlpatterns: list[URLPattern] = []
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path
+
+from apps.studio.pages import account, deployments, endpoints, environments, home, models, operations, traffic
+
+ENDPOINT = "endpoints/<str:endpoint>"
+DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
+
+workspace_urls: list[URLPattern] = [
+    path("", home.WorkspaceHome.as_view(), name="workspace"),
+    path("endpoints", endpoints.Endpoints.as_view(), name="endpoints"),
+    path("create/endpoint", endpoints.EndpointCreate.as_view(), name="endpoint-create"),
+    path(ENDPOINT, endpoints.Overview.as_view(), name="endpoint"),
+    path(f"{ENDPOINT}/traffic", traffic.Traffic.as_view(), name="endpoint-traffic"),
+    path(f"{ENDPOINT}/test", endpoints.Test.as_view(), name="endpoint-test"),
+    path(f"{ENDPOINT}/keys", endpoints.Keys.as_view(), name="endpoint-keys"),
+    path(f"{ENDPOINT}/keys/<str:slot>/reveal", endpoints.KeyReveal.as_view(), name="key-reveal"),
+    path(f"{ENDPOINT}/keys/<str:slot>/regenerate", endpoints.KeyRegenerate.as_view(), name="key-regenerate"),
+    path(f"{ENDPOINT}/logs", endpoints.Logs.as_view(), name="endpoint-logs"),
+    path(f"{ENDPOINT}/activity", endpoints.Activity.as_view(), name="endpoint-activity"),
+    path(f"{ENDPOINT}/delete", endpoints.EndpointDelete.as_view(), name="endpoint-delete"),
+    path(f"{ENDPOINT}/deploy", deployments.DeploymentCreate.as_view(), name="deployment-create"),
+    path(DEPLOYMENT, deployments.Deployment.as_view(), name="deployment"),
+    path(f"{DEPLOYMENT}/delete", deployments.DeploymentDelete.as_view(), name="deployment-delete"),
+    path("models", models.Models.as_view(), name="models"),
+    path("create/model", models.ModelRegister.as_view(), name="model-register"),
+    path("models/<str:model>", models.ModelPage.as_view(), name="model"),
+    path("environments", environments.Environments.as_view(), name="environments"),
+    path("create/environment", environments.EnvironmentCreate.as_view(), name="environment-create"),
+    path("environments/<str:environment>", environments.EnvironmentPage.as_view(), name="environment"),
+    path("operations/<uuid:operation>", operations.Timeline.as_view(), name="operation"),
+    path("operations/<uuid:operation>/cancel", operations.Cancel.as_view(), name="operation-cancel"),
+]
+
+studio_urls: list[URLPattern | URLResolver] = [
+    path("", home.Home.as_view(), name="home"),
+    path("account/tokens", account.Tokens.as_view(), name="tokens"),
+    path("account/tokens/<int:token>/revoke", account.TokenRevoke.as_view(), name="token-revoke"),
+    path("w/<str:workspace>/", include(workspace_urls)),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [path("", include((studio_urls, "studio"), namespace="studio"))]

@@ -35,7 +35,12 @@ EXPECTED = {
     "onlineEndpoints/<str:endpoint>/regenerateKeys": {"post": KEYS},
     "onlineEndpoints/<str:endpoint>/token": {"post": KEYS},
     "onlineEndpoints/<str:endpoint>/deployments": {"get": READ},
-    "onlineEndpoints/<str:endpoint>/deployments/<str:deployment>": {"get": READ, "put": WRITE, "patch": WRITE, "delete": DELETE},
+    "onlineEndpoints/<str:endpoint>/deployments/<str:deployment>": {
+        "get": READ,
+        "put": WRITE,
+        "patch": WRITE,
+        "delete": DELETE,
+    },
     "onlineEndpoints/<str:endpoint>/deployments/<str:deployment>/getLogs": {"post": READ},
     "onlineEndpoints/<str:endpoint>/deployments/<str:deployment>/skus": {"get": READ},
 }
@@ -55,7 +60,9 @@ def test_every_url_has_an_expectation():
     known = {SHORT + (f"/{path}" if path else "") for path in EXPECTED} | OPEN | SIGNED_IN
     short = {path for path in urls() if not path.startswith(("subscriptions", "internal/"))}
     assert short - known == set()
-    arm = {path.split("workspaces/<str:workspace>")[-1].strip("/") for path in urls() if path.startswith("subscriptions")}
+    arm = {
+        path.split("workspaces/<str:workspace>")[-1].strip("/") for path in urls() if path.startswith("subscriptions")
+    }
     assert arm - set(EXPECTED) <= {path for path in arm if path.endswith("workspaces")}
 
 
@@ -91,12 +98,16 @@ def concrete(path, rows, workspace="lab"):
 CASES = [(path, method, need) for path, methods in EXPECTED.items() for method, need in methods.items()]
 
 
-@pytest.mark.parametrize(("path", "method", "need"), CASES, ids=[f"{method} {path or '.'}" for path, method, _ in CASES])
+@pytest.mark.parametrize(
+    ("path", "method", "need"), CASES, ids=[f"{method} {path or '.'}" for path, method, _ in CASES]
+)
 def test_strangers_see_nothing_and_readers_change_nothing(rows, people, path, method, need):
     url = concrete(path, rows)
 
     def status(user):
-        return getattr(client_of(user), method)(url, {}, format="json" if path != "uploads" else "multipart").status_code
+        return getattr(client_of(user), method)(
+            url, {}, format="json" if path != "uploads" else "multipart"
+        ).status_code
 
     before = (OnlineEndpoint.objects.values_list().get(), OnlineDeployment.objects.values_list().get(), keys_of("iris"))
     assert status(None) == 401

@@ -42,7 +42,11 @@ def body(**properties):
             "environmentVariables": {},
             "appInsightsEnabled": False,
             "scaleSettings": {"scaleType": "Default"},
-            "requestSettings": {"requestTimeout": "PT3S", "maxConcurrentRequestsPerInstance": 2, "maxQueueWait": "PT1S"},
+            "requestSettings": {
+                "requestTimeout": "PT3S",
+                "maxConcurrentRequestsPerInstance": 2,
+                "maxQueueWait": "PT1S",
+            },
             "livenessProbe": {"initialDelay": "PT5S", "period": "PT5S", "timeout": "PT2S", "failureThreshold": 10},
             "properties": {},
             **properties,
@@ -101,9 +105,16 @@ def test_the_life_of_an_endpoint_under_the_arm_prefix(world, api, assets):
 
 def test_both_prefixes_and_any_case_give_the_same(world, api, assets):
     world.deploy(world.endpoint())
-    for path in ("onlineEndpoints", "onlineEndpoints/iris", "onlineEndpoints/iris/deployments/blue", "environments/plain/versions/1"):
+    for path in (
+        "onlineEndpoints",
+        "onlineEndpoints/iris",
+        "onlineEndpoints/iris/deployments/blue",
+        "environments/plain/versions/1",
+    ):
         short, arm = api.get(f"{SHORT}/{path}"), api.get(f"{ARM}/{path}")
-        shouted = api.get(f"{ARM}/{path}".replace("resourceGroups", "RESOURCEGROUPS").replace("onlineEndpoints", "onlineendpoints"))
+        shouted = api.get(
+            f"{ARM}/{path}".replace("resourceGroups", "RESOURCEGROUPS").replace("onlineEndpoints", "onlineendpoints")
+        )
         assert short.status_code == 200
         assert short.json() == arm.json() == shouted.json()
 
@@ -115,8 +126,14 @@ def test_both_prefixes_and_any_case_give_the_same(world, api, assets):
         ({"instanceType": "huge"}, "instanceType"),
         ({"requestSettings": {"requestTimeout": "3 seconds"}}, "properties.requestSettings.requestTimeout"),
         ({"requestSettings": {"requestTimeout": "PT4M"}}, "requestSettings.requestTimeout"),
-        ({"codeConfiguration": {"codeId": f"{ARM}/codes/code/versions/9", "scoringScript": "score.py"}}, "properties.codeConfiguration.codeId"),
-        ({"codeConfiguration": {"codeId": f"{ARM}/codes/code/versions/1", "scoringScript": "nope.py"}}, "codeConfiguration.scoringScript"),
+        (
+            {"codeConfiguration": {"codeId": f"{ARM}/codes/code/versions/9", "scoringScript": "score.py"}},
+            "properties.codeConfiguration.codeId",
+        ),
+        (
+            {"codeConfiguration": {"codeId": f"{ARM}/codes/code/versions/1", "scoringScript": "nope.py"}},
+            "codeConfiguration.scoringScript",
+        ),
         ({"codeConfiguration": {"codeId": f"{ARM}/codes/code/versions/1", "scoringScript": "../../etc/passwd"}}, ""),
         ({"scaleSettings": {"scaleType": "TargetUtilization"}}, "properties.scaleSettings.scaleType"),
         ({"endpointComputeType": "Kubernetes"}, "properties.endpointComputeType"),
@@ -135,13 +152,21 @@ def test_a_wrong_deployment_is_400_and_names_the_field(world, api, assets, chang
 
 @pytest.mark.parametrize(
     ("traffic", "mirror"),
-    [({"blue": 50}, {}), ({"red": 100}, {}), ({"blue": 100}, {"blue": 10}), ({"blue": 100}, {"green": 51}), ({"blue": "x"}, {})],
+    [
+        ({"blue": 50}, {}),
+        ({"red": 100}, {}),
+        ({"blue": 100}, {"blue": 10}),
+        ({"blue": 100}, {"green": 51}),
+        ({"blue": "x"}, {}),
+    ],
 )
 def test_wrong_traffic_is_400_and_changes_nothing(world, api, assets, traffic, mirror):
     endpoint = world.endpoint()
     world.deploy(endpoint, "blue")
     world.deploy(endpoint, "green")
-    answer = api.put(f"{SHORT}/onlineEndpoints/iris", endpoint_body(traffic=traffic, mirrorTraffic=mirror), format="json")
+    answer = api.put(
+        f"{SHORT}/onlineEndpoints/iris", endpoint_body(traffic=traffic, mirrorTraffic=mirror), format="json"
+    )
     assert answer.status_code == 400
     assert world.fresh(endpoint).traffic == {}
     assert not Operation.objects.filter(kind="online-endpoint.update").exists()
@@ -167,13 +192,18 @@ def test_a_failed_operation_says_what_whose_fault_and_what_next(world, api, asse
     assert ended["error"]["code"] == "ResourceNotReady"
     assert "memory" in ended["error"]["message"]
     assert ended["error"]["additionalInfo"][0]["info"]["fault"] == "user"
-    assert api.get(f"{SHORT}/onlineEndpoints/iris/deployments/blue").json()["properties"]["provisioningState"] == "Failed"
+    assert (
+        api.get(f"{SHORT}/onlineEndpoints/iris/deployments/blue").json()["properties"]["provisioningState"] == "Failed"
+    )
 
 
 def test_if_match_protects_from_overwriting_somebody_elses_change(world, api, assets):
     endpoint = world.endpoint()
     tag = api.get(f"{SHORT}/onlineEndpoints/iris").headers["ETag"]
-    assert api.patch(f"{SHORT}/onlineEndpoints/iris", {"tags": {"a": "1"}}, format="json", HTTP_IF_MATCH=tag).status_code == 200
+    assert (
+        api.patch(f"{SHORT}/onlineEndpoints/iris", {"tags": {"a": "1"}}, format="json", HTTP_IF_MATCH=tag).status_code
+        == 200
+    )
     world.run_all()
     late = api.patch(f"{SHORT}/onlineEndpoints/iris", {"tags": {"a": "2"}}, format="json", HTTP_IF_MATCH=tag)
     assert late.status_code == 412
@@ -185,7 +215,9 @@ def test_scaling_by_patch_and_logs(world, api, assets):
     answer = api.patch(f"{SHORT}/onlineEndpoints/iris/deployments/blue", {"sku": {"capacity": 2}}, format="json")
     assert (answer.status_code, answer.json()["properties"]["provisioningState"]) == (200, "Scaling")
     world.run_all()
-    logs = api.post(f"{SHORT}/onlineEndpoints/iris/deployments/blue/getLogs", {"tail": 500}, format="json").json()["content"]
+    logs = api.post(f"{SHORT}/onlineEndpoints/iris/deployments/blue/getLogs", {"tail": 500}, format="json").json()[
+        "content"
+    ]
     assert logs.count("listening") == 2
     prepared = api.post(
         f"{SHORT}/onlineEndpoints/iris/deployments/blue/getLogs", {"containerType": "StorageInitializer"}, format="json"
@@ -220,7 +252,9 @@ def test_token_endpoints_take_their_own_tokens_only(world, api, assets):
 
 def test_names_and_limits(world, api, settings):
     assert api.put(f"{SHORT}/onlineEndpoints/x", endpoint_body(), format="json").status_code == 400
-    assert api.put(f"{SHORT}/onlineEndpoints/iris", endpoint_body(traffic={"blue": 100}), format="json").status_code == 400
+    assert (
+        api.put(f"{SHORT}/onlineEndpoints/iris", endpoint_body(traffic={"blue": 100}), format="json").status_code == 400
+    )
     settings.LIMITS = {**settings.LIMITS, "endpoints": 1}
     assert api.put(f"{SHORT}/onlineEndpoints/iris", endpoint_body(), format="json").status_code == 201
     over = api.put(f"{SHORT}/onlineEndpoints/rose", endpoint_body(), format="json")

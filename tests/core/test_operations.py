@@ -41,7 +41,10 @@ def test_a_success_has_its_steps_its_log_and_its_audit():
     operations.run(operation.pk)
     operation.refresh_from_db()
     assert (operation.state, operation.percent, operation.error) == ("succeeded", 100, None)
-    assert [(step.name, step.state, step.log) for step in operation.steps.all()] == [("one", "done", "helloworld\n"), ("two", "done", "")]
+    assert [(step.name, step.state, step.log) for step in operation.steps.all()] == [
+        ("one", "done", "helloworld\n"),
+        ("two", "done", ""),
+    ]
     assert set(AuditRecord.objects.values_list("action", flat=True)) == {"test.kind", "test.kind.succeeded"}
 
 
@@ -72,7 +75,9 @@ def test_one_live_operation_per_lock():
 
 def test_a_second_worker_does_nothing_while_the_lease_holds_and_takes_over_after_it():
     operation = start()
-    Operation.objects.filter(pk=operation.pk).update(state="running", attempt=1, lease_until=timezone.now() + timedelta(seconds=9))
+    Operation.objects.filter(pk=operation.pk).update(
+        state="running", attempt=1, lease_until=timezone.now() + timedelta(seconds=9)
+    )
     operations.run(operation.pk)
     assert ran == []
     Operation.objects.filter(pk=operation.pk).update(lease_until=timezone.now() - timedelta(seconds=1))

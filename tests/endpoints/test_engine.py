@@ -108,4 +108,8 @@ def test_regenerating_one_key_leaves_the_other(world):
     after = keys_of("iris")
     assert after["secondary"] == before["secondary"]
     assert after["primary"] != before["primary"]
-    assert [world.score(key=key)[0] for key in (before["primary"], after["primary"], before["secondary"])] == [401, 200, 200]
+    assert [world.score(key=key)[0] for key in (before["primary"], after["primary"], before["secondary"])] == [
+        401,
+        200,
+        200,
+    ]

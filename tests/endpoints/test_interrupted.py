@@ -1,4 +1,4 @@
-"""An operation killed with -9 before or after any of its steps and run again by somebody else ends in the same state."""
+"""An operation killed with -9 before or after any of its steps, and run again, ends in the same state."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def real_processes(settings):
     settings.DEFAULT_DRIVER = "process"
 
 
-def prepare(world, kind):
+def prepare(world, kind):  # noqa: PLR0911 -- one return per kind
     """The operation of that kind, queued, on an endpoint that has what it needs."""
     if kind == "online-endpoint.create":
         return domain.create_endpoint(workspace=world.workspace, name="iris", spec=EndpointSpec(), actor=world.actor)[1]
@@ -57,7 +57,8 @@ def run_and_die(operation, step, when):
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert os.WIFSIGNALED(status)
+        assert os.WTERMSIG(status) == signal.SIGKILL
         return
     try:
         whole = operations.Run.step
@@ -81,7 +82,9 @@ def run_and_die(operation, step, when):
 def state_of_the_world():
     return {
         "endpoints": list(OnlineEndpoint.objects.values_list("name", "state", "traffic", "mirror_traffic")),
-        "deployments": list(OnlineDeployment.objects.values_list("name", "state", "revision", "instance_count", "error")),
+        "deployments": list(
+            OnlineDeployment.objects.values_list("name", "state", "revision", "instance_count", "error")
+        ),
         "sets": list(ReplicaSet.objects.values_list("owner_key", "revision", "desired")),
         "replicas": list(Replica.objects.order_by("name").values_list("name", "state", "restarts")),
         "processes": sorted(handle.name for handle in compute.driver("process").list(owner=compute.OWNER)),

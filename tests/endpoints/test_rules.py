@@ -56,7 +56,9 @@ def test_names_of_the_rule_are_accepted(name):
     assert check_name("endpoint", name) == name
 
 
-@pytest.mark.parametrize("name", ["", "ab", "a" * 33, "1abc", "abc-", "-abc", "a--b", "a_b", "a.b", "äbc", "abc\n", "a b", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["", "ab", "a" * 33, "1abc", "abc-", "-abc", "a--b", "a_b", "a.b", "äbc", "abc\n", "a b", "a/b"]
+)
 def test_other_names_are_refused(name):
     with pytest.raises(Problem, match="not a valid endpoint name"):
         check_name("endpoint", name)

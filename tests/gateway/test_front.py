@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.gateway.client import Session, call
-from tests.gateway.upstream import wait_for
+from tests.gateway.upstream import DECIDED, wait_for
 from tests.gateway.world import KEY, token
 
 pytestmark = pytest.mark.envoy
@@ -119,6 +119,7 @@ def test_forged_headers_are_gone(world):
 
 def test_mlflow_after_asking_web(world):
     headers = {"cookie": "sessionid=1", "authorization": "Bearer pat", "x-portway-user": "root", "x-other": "1"}
+    headers |= {"x-mlflow-workspace": "wanted", "x-portway-workspaces": "all"}
     reply = call(world.port, "/mlflow/api/2.0/x?y=a%2Fb", headers=headers)
     assert (reply.status, reply.served_by, reply.json["path"]) == (200, "mlflow", "/mlflow/api/2.0/x?y=a%2Fb")
     [asked] = world.upstreams["web"].seen
@@ -126,9 +127,10 @@ def test_mlflow_after_asking_web(world):
     assert (asked.headers["cookie"], asked.headers["authorization"]) == ("sessionid=1", "Bearer pat")
     assert asked.headers["host"] == "localhost"
     assert "x-other" not in asked.headers
-    assert "x-portway-user" not in asked.headers
+    assert not {"x-portway-user", "x-portway-workspaces"} & asked.headers.keys()
+    assert asked.headers["x-mlflow-workspace"] == "wanted"
     [served] = world.upstreams["mlflow"].seen
-    assert served.headers["x-portway-user"] == "ada"
+    assert DECIDED.items() <= served.headers.items()
     assert not {"cookie", "authorization", "x-secret"} & served.headers.keys()
     assert call(world.port, "/mlflow", method="GET", body=b"").served_by == "mlflow"
 

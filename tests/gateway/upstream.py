@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-DEADLINE_S = 20
+DEADLINE_S = 10
+DECIDED = {"x-portway-user": "ada", "x-mlflow-workspace": "lab", "x-portway-workspaces": "lab,other"}
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Upstream:
     async def _authz(self, writer) -> bool:
         match self.authz:
             case "allow":
-                await self._reply(writer, 200, b"", {"x-portway-user": "ada", "x-secret": "no"})
+                await self._reply(writer, 200, b"", DECIDED | {"x-secret": "no"})
             case "redirect":
                 await self._reply(writer, 302, b"", {"location": "/accounts/login/?next=/mlflow/"})
             case "hang":
@@ -120,13 +121,8 @@ class Upstream:
     async def _echo(self, headers, reader, writer) -> bool:
         magic = headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accept = base64.b64encode(hashlib.sha1(magic.encode()).digest()).decode()
-        head = (
-            "HTTP/1.1 101 Switching",
-            "upgrade: websocket",
-            "connection: Upgrade",
-            f"sec-websocket-accept: {accept}",
-        )
-        writer.write("\r\n".join(head).encode() + b"\r\n\r\n")
+        head = f"HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
+        writer.write(head.encode())
         await writer.drain()
         while data := await reader.read(65536):
             writer.write(data)

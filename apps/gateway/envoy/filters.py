@@ -23,6 +23,7 @@ PAYLOAD = "payload"
 AUTHZ_PREFIX = "/internal/authz/mlflow"
 USER_HEADER = "x-portway-user"
 CLIENT_HEADER = "x-portway-client"
+MLFLOW_WORKSPACE = "x-mlflow-workspace"
 
 # What ext_authz shows to web: who asks, and enough to tell a browser from a client and a foreign page from our own.
 ASKED = (
@@ -31,10 +32,13 @@ ASKED = (
     "accept",
     "origin",
     "sec-fetch-site",
+    MLFLOW_WORKSPACE,
     "x-forwarded-proto",
     "x-forwarded-for",
     "x-request-id",
 )
+# What web decided and the MLflow server believes; it replaces whatever the client sent under these names.
+DECIDED = (USER_HEADER, "x-portway-workspaces", MLFLOW_WORKSPACE)
 ANSWERED = ("location", "www-authenticate", "set-cookie")
 CORS_SENT = (
     "authorization, content-type, accept, azureml-model-deployment, "
@@ -189,7 +193,7 @@ def _ext_authz() -> Json:
             "server_uri": {"uri": "http://web", "cluster": "web", "timeout": "5s"},
             "path_prefix": AUTHZ_PREFIX,
             "authorization_response": {
-                "allowed_upstream_headers": {"patterns": [{"exact": USER_HEADER}]},
+                "allowed_upstream_headers": {"patterns": [{"exact": name} for name in DECIDED]},
                 "allowed_client_headers": {"patterns": [{"exact": name} for name in ANSWERED]},
             },
         },

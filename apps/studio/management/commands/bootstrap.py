@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
@@ -23,7 +23,7 @@ ATTEMPTS = 3
 
 class Command(BaseCommand):
     help = "Make everything a start needs: tables, certificates, the administrator, the workspace `default`."
-    requires_system_checks: ClassVar[list[str]] = []  # they load every URL: a second of each start
+    requires_system_checks = ()  # they load every URL: a second of each start
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--demo", type=Path, help="then set up the demo with the models trained in this folder")

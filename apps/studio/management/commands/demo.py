@@ -5,7 +5,7 @@ import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -32,7 +32,7 @@ TRAFFIC = {"blue": 90, "green": 10}
 
 class Command(BaseCommand):
     help = "Set up the demo, once: two models, an endpoint, two deployments, traffic 90/10."
-    requires_system_checks: ClassVar[list[str]] = []  # they load every URL: a second of each start
+    requires_system_checks = ()  # they load every URL: a second of each start
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("folder", type=Path, help="where examples/demo/train.py puts, or has put, its models")
@@ -99,6 +99,8 @@ class Command(BaseCommand):
             if operation.state == OperationState.SUCCEEDED:
                 return
             if not operation.live:
-                raise CommandError(f"{operation}: {(operation.error or {}).get('message')} {(operation.error or {}).get('evidence')}")
+                raise CommandError(
+                    f"{operation}: {(operation.error or {}).get('message')} {(operation.error or {}).get('evidence')}"
+                )
             time.sleep(0.05)
         raise CommandError(f"{operation} did not end within {WAIT_S} s")

@@ -1,0 +1,83 @@
+"""Talking to the MLflow server over its socket, as the installation itself: plain HTTP, no MLflow package."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+
+from apps.core.errors import Problem
+from apps.registry.mlflow_paths import PREFIX
+
+TIMEOUT_S = 10.0
+PAGE = 200
+MOST_PAGES = 500
+API = f"{PREFIX}/api/2.0/mlflow/"
+
+
+class _Link(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(str(self.path))
+
+
+def get(path: str, *, workspace: str, **query: Any) -> dict[str, Any] | None:
+    """The answer to a GET in one of MLflow's workspaces; None when there is no such thing.
+
+    Raises:
+        Problem: "unavailable" when the server does not answer, or not sensibly.
+    """
+    link = _Link(settings.HOME.mlflow_socket)
+    headers = {"x-portway-user": "portway", "x-mlflow-workspace": workspace}
+    try:
+        link.request("GET", f"{API}{path}?{urlencode(query)}", headers=headers)
+        answer = link.getresponse()
+        found = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Problem("unavailable", what="MLflow", evidence=f"{type(error).__name__}: {error}"[:300]) from None
+    finally:
+        link.close()
+    if answer.status == http.client.OK and isinstance(found, dict):
+        return found
+    code = found.get("error_code") if isinstance(found, dict) else ""
+    if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+        return None
+    raise Problem("unavailable", what="MLflow", evidence=f"HTTP {answer.status} {code}")
+
+
+def versions(workspace: str, *, everything: bool) -> Iterator[dict[str, Any]]:
+    """The model versions of a workspace, the last changed first; one page of them, or all."""
+    query = {"max_results": PAGE, "order_by": "last_updated_timestamp DESC"}
+    for _ in range(MOST_PAGES if everything else 1):
+        found = get("model-versions/search", workspace=workspace, **query) or {}
+        yield from found.get("model_versions", [])
+        if not found.get("next_page_token"):
+            return
+        query["page_token"] = found["next_page_token"]
+
+
+def version(workspace: str, name: str, number: str) -> dict[str, Any] | None:
+    found = get("model-versions/get", workspace=workspace, name=name, version=number)
+    return found["model_version"] if found else None
+
+
+def version_uri(workspace: str, name: str, number: str) -> str | None:
+    """Where the files of a model version are, e.g. mlflow-artifacts:/…"""
+    found = get("model-versions/get-download-uri", workspace=workspace, name=name, version=number)
+    return found["artifact_uri"] if found else None
+
+
+def run(workspace: str, run_id: str) -> dict[str, Any] | None:
+    found = get("runs/get", workspace=workspace, run_id=run_id)
+    return found["run"] if found else None

@@ -1,0 +1,198 @@
+"""Online endpoints: list, create, and the tabs of one endpoint."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.translation import gettext as _
+
+from apps.accounts.policy import Permission
+from apps.core.errors import Problem
+from apps.core.models import AuditRecord
+from apps.endpoints import domain
+from apps.endpoints.domain import EndpointSpec
+from apps.endpoints.enums import AuthMode
+from apps.endpoints.logs import server_log
+from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
+from apps.gateway import domain as gateway
+from apps.studio import invoke
+from apps.studio.forms import EndpointForm
+from apps.studio.queries import cards, deployments_of, endpoints_of, live_operation, operations_of
+from apps.studio.views import Page, one
+
+LOG_TAIL = 300
+HISTORY = 50
+
+
+class Endpoints(Page):
+    section = "endpoints"
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        query = request.GET.get("q", "").strip()
+        rows = endpoints_of(self.workspace)
+        if query:
+            rows = rows.filter(Q(name__icontains=query) | Q(description__icontains=query))
+        endpoints = list(rows)
+        related = OnlineDeployment.objects.filter(endpoint__in=endpoints).select_related("endpoint")
+        by_endpoint: dict[int, list[Any]] = {}
+        for card in cards(related):
+            by_endpoint.setdefault(card.deployment.endpoint_id, []).append(card)
+        listed = [(each, by_endpoint.get(each.pk, [])) for each in endpoints]
+        return self.page("endpoints", rows=listed, query=query)
+
+
+class EndpointCreate(Page):
+    section = "endpoints"
+    permissions: ClassVar = {"GET": Permission.WRITE, "POST": Permission.WRITE}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        return self.page("endpoint_create", form=EndpointForm())
+
+    def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        form = EndpointForm(request.POST)
+        if not form.is_valid():
+            return self.page("endpoint_create", form=form, status=400)
+        data = form.cleaned_data
+        spec = EndpointSpec(description=data["description"], tags=data["tags"], auth_mode=data["auth_mode"])
+        try:
+            _endpoint, operation = domain.create_endpoint(
+                workspace=self.workspace, name=data["name"], spec=spec, actor=request.user
+            )
+        except Problem as problem:
+            return self.page("endpoint_create", form=form, problem=problem)
+        return self.to_operation(operation)
+
+
+class EndpointPage(Page):
+    """A page of one endpoint, found in this workspace only."""
+
+    section = "endpoints"
+    tab: ClassVar[str] = "overview"
+    endpoint: OnlineEndpoint
+
+    permissions: ClassVar = {}
+
+    def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
+        super().prepare(request, **kwargs)
+        self.endpoint = one(endpoints_of(self.workspace).filter(name=kwargs["endpoint"]), "endpoint", kwargs["endpoint"])
+
+    def context(self) -> dict[str, Any]:
+        return {**super().context(), "endpoint": self.endpoint, "tab": self.tab, "operation": live_operation(self.endpoint)}
+
+
+class Overview(EndpointPage):
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        return self.page("endpoint", cards=cards(deployments_of(self.endpoint)))
+
+
+class EndpointDelete(EndpointPage):
+    permissions: ClassVar = {"GET": Permission.DELETE, "POST": Permission.DELETE}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        return self._page()
+
+    def post(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
+        if request.POST.get("name", "") != self.endpoint.name:
+            return self._page(Problem("bad-field", field=_("Name"), reason=_("type the name of the endpoint to delete it")))
+        try:
+            operation = domain.delete_endpoint(endpoint=self.endpoint, actor=request.user)
+        except Problem as problem:
+            return self._page(problem)
+        return self.to_operation(operation)
+
+    def _page(self, problem: Problem | None = None) -> HttpResponse:
+        return self.page("endpoint_delete", problem=problem, deployments=self.endpoint.deployments.all())
+
+
+class Test(EndpointPage):
+    tab = "test"
+    permissions: ClassVar = {"GET": Permission.READ, "POST": Permission.SCORE}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        deployments = list(deployments_of(self.endpoint))
+        wanted = request.GET.get("deployment", "")
+        chosen = next((each for each in deployments if each.name == wanted), None)
+        busiest = max(deployments, key=lambda each: self.endpoint.traffic.get(each.name, 0), default=None)
+        body = invoke.sample(chosen or busiest)
+        return self.page("endpoint_test", deployments=deployments, chosen=chosen, body=body)
+
+    def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        deployment, body = request.POST.get("deployment", ""), request.POST.get("body", "")
+        if deployment:
+            one(self.endpoint.deployments.filter(name=deployment), "deployment", deployment)
+        answer, problem = None, None
+        try:
+            answer = invoke.score(endpoint=self.endpoint, deployment=deployment, body=body, actor=request.user)
+        except Problem as error:
+            problem = error
+        if request.headers.get("HX-Request"):
+            shown = {"answer": answer, "answer_problem": problem.as_json() if problem else None}
+            return self.page("endpoint_answer", **shown)
+        deployments = list(deployments_of(self.endpoint))
+        chosen = next((each for each in deployments if each.name == deployment), None)
+        return self.page("endpoint_test", deployments=deployments, chosen=chosen, typed=body, answer=answer, problem=problem)
+
+
+class Keys(EndpointPage):
+    tab = "keys"
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        sample = invoke.sample(deployments_of(self.endpoint).exclude(model=None).first())
+        return self.page("endpoint_keys", slots=("primary", "secondary"), sample=sample, uses_keys=self.endpoint.auth_mode == AuthMode.KEY)
+
+
+class KeyReveal(EndpointPage):
+    """A key or a fresh token, for the one who asks; never part of a page."""
+
+    permissions: ClassVar = {"POST": Permission.KEYS}
+
+    def post(self, request: HttpRequest, slot: str, **_: Any) -> HttpResponse:
+        if slot == "token":
+            if self.endpoint.auth_mode == AuthMode.KEY:
+                raise Problem("no-tokens", endpoint=self.endpoint.name)
+            value = gateway.issue_token(self.endpoint.name, subject=request.user.get_username())["accessToken"]
+        elif self.endpoint.auth_mode != AuthMode.KEY:
+            raise Problem("no-keys", endpoint=self.endpoint.name)
+        else:
+            value = gateway.keys_of(self.endpoint.name).get(slot)
+        if not value:
+            raise Problem("not-found", kind="key", name=slot)
+        return JsonResponse({"value": value}, headers={"Cache-Control": "no-store"})
+
+
+class KeyRegenerate(EndpointPage):
+    permissions: ClassVar = {"POST": Permission.KEYS}
+
+    def post(self, request: HttpRequest, slot: str, **_: Any) -> HttpResponse:
+        if slot not in {"primary", "secondary"}:
+            raise Problem("not-found", kind="key", name=slot)
+        return self.to_operation(domain.regenerate_key(endpoint=self.endpoint, slot=slot, value=None, actor=request.user))
+
+
+class Logs(EndpointPage):
+    tab = "logs"
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        deployments = list(deployments_of(self.endpoint))
+        wanted = request.GET.get("deployment", "")
+        chosen = next((each for each in deployments if each.name == wanted), deployments[0] if deployments else None)
+        text = server_log(chosen, tail=LOG_TAIL) if chosen else ""
+        return self.page("endpoint_logs", deployments=deployments, chosen=chosen, log=text)
+
+
+class Activity(EndpointPage):
+    tab = "activity"
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        name = self.endpoint.name
+        mine = Q(target=self.endpoint.topic) | Q(target__startswith=f"online-deployment/{name}/")
+        records = AuditRecord.objects.filter(mine, workspace=self.workspace.name).select_related("actor")[:HISTORY]
+        return self.page("endpoint_activity", operations=operations_of(self.endpoint)[:HISTORY], records=records)

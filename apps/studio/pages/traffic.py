@@ -1,0 +1,68 @@
+"""The traffic editor: nothing changes until Apply, and the domain checks again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from django.http import HttpRequest, HttpResponse
+
+from apps.accounts.policy import Permission
+from apps.core.errors import Problem
+from apps.endpoints import domain
+from apps.endpoints.domain import EndpointSpec
+from apps.endpoints.rules import MIRROR_MAX
+from apps.studio.pages.endpoints import EndpointPage
+from apps.studio.queries import cards, deployments_of, endpoints_of
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the form asks for; numbers that are none stay text, for the domain to refuse."""
+
+    live: dict[str, Any]
+    mirror: dict[str, Any]
+
+
+class Traffic(EndpointPage):
+    tab = "traffic"
+    permissions: ClassVar = {"GET": Permission.READ, "POST": Permission.WRITE}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        return self._page(Proposal(self.endpoint.traffic, self.endpoint.mirror_traffic))
+
+    def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        proposal = _proposal(request)
+        revision = request.POST.get("revision", "")
+        try:
+            operation = domain.update_endpoint(
+                endpoint=self.endpoint,
+                spec=EndpointSpec(traffic=proposal.live, mirror_traffic=proposal.mirror),
+                actor=request.user,
+                if_match=int(revision) if revision.isdigit() else 0,
+            )
+        except Problem as problem:
+            self.endpoint = endpoints_of(self.workspace).get(pk=self.endpoint.pk)
+            return self._page(proposal, problem)
+        return self.to_operation(operation)
+
+    def _page(self, proposal: Proposal, problem: Problem | None = None) -> HttpResponse:
+        """The editor over the present state, with the proposal in its controls."""
+        rows = [
+            {"card": card, "proposed": proposal.live.get(card.deployment.name, 0)}
+            for card in cards(deployments_of(self.endpoint))
+        ]
+        target, percent = next(iter(proposal.mirror.items()), ("", 10))
+        return self.page(
+            "endpoint_traffic", rows=rows, problem=problem, mirror_target=target, mirror_percent=percent, mirror_max=MIRROR_MAX
+        )
+
+
+def _proposal(request: HttpRequest) -> Proposal:
+    live = {name.removeprefix("live."): _number(value) for name, value in request.POST.items() if name.startswith("live.")}
+    target = str(request.POST.get("mirror", ""))
+    return Proposal(live, {target: _number(str(request.POST.get("mirror_percent", "")))} if target else {})
+
+
+def _number(text: Any) -> Any:
+    return int(text) if str(text).isascii() and str(text).isdigit() else text

@@ -1,0 +1,158 @@
+"""Small pieces of HTML that many templates need. Everything a user typed goes through format_html."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+register = template.Library()
+HUES = range(2, 8)  # 0 and 1 are kept for blue and green, the names everybody begins with
+NAMED_HUES = {"blue": 0, "green": 1, "yellow": 2, "orange": 2, "red": 3, "pink": 3, "purple": 5, "teal": 6}
+OPERATIONS = {
+    "online-endpoint.create": gettext_lazy("Create endpoint"),
+    "online-endpoint.update": gettext_lazy("Update endpoint"),
+    "online-endpoint.delete": gettext_lazy("Delete endpoint"),
+    "online-endpoint.traffic": gettext_lazy("Change traffic"),
+    "online-endpoint.regenerate-key": gettext_lazy("Regenerate key"),
+    "online-deployment.create": gettext_lazy("Create deployment"),
+    "online-deployment.update": gettext_lazy("Update deployment"),
+    "online-deployment.delete": gettext_lazy("Delete deployment"),
+    "operation.cancel": gettext_lazy("Cancel operation"),
+}
+STEPS = {
+    "environment": gettext_lazy("Environment"),
+    "start": gettext_lazy("Start instances"),
+    "route": gettext_lazy("Route traffic"),
+    "drain": gettext_lazy("Drain old instances"),
+    "stop": gettext_lazy("Stop instances"),
+}
+
+
+@register.simple_tag
+def icon(name: str, label: str = "") -> SafeString:
+    spoken = format_html('role="img" aria-label="{}"', label) if label else SafeString('aria-hidden="true"')
+    return format_html(
+        '<svg class="icon" {}><use href="{}#{}"/></svg>', spoken, static("vendor/lucide/sprite.svg"), name
+    )
+
+
+@register.simple_tag
+def state(tone: str, word: str) -> SafeString:
+    """Dot, shape and word: never colour alone."""
+    return format_html('<span class="state" data-tone="{}">{}</span>', tone, word)
+
+
+@register.simple_tag
+def ago(moment: datetime | None) -> SafeString | str:
+    if moment is None:
+        return "–"
+    text = date_format(localtime(moment), "Y-m-d H:i")
+    return format_html('<relative-time datetime="{}" title="{} UTC">{}</relative-time>', moment.isoformat(), text, text)
+
+
+def hue(name: str) -> int:
+    return NAMED_HUES.get(name, HUES[zlib.crc32(name.encode()) % len(HUES)])
+
+
+register.filter("hue", hue)
+
+
+@register.simple_tag
+def traffic_bar(traffic: Mapping[str, int]) -> SafeString:
+    """The split as SVG: a width in a style attribute would be blocked by the content security policy."""
+    parts, x = [], 0
+    for name, percent in sorted(traffic.items()):
+        if percent:
+            parts.append((hue(name), x, percent))
+            x += percent
+    label = ", ".join(f"{name} {percent} %" for name, percent in sorted(traffic.items()) if percent) or _("no traffic")
+    rects = format_html_join("", '<rect class="hue" data-hue="{}" x="{}%" width="{}%" height="100%"/>', parts)
+    return format_html('<svg class="split" role="img" aria-label="{}" width="100%" height="8">{}</svg>', label, rects)
+
+
+@register.simple_tag(takes_context=True)
+def live(context: Any, id: str, *topics: str) -> SafeString:  # noqa: A002 -- HTML's word
+    """Attributes of an element that fetches itself again when one of its topics changes."""
+    triggers = [f"changed:{topic_name(topic)} from:body" for topic in topics] + ["tick from:body"]
+    return format_html(
+        'id="{0}" hx-get="{1}" hx-select="#{0}" hx-target="this" hx-swap="morph:outerHTML" hx-trigger="{2}" hx-disinherit="*"',
+        id, context["request"].get_full_path(), ", ".join(triggers),
+    )  # fmt: skip
+
+
+def topic_name(topic: str) -> str:
+    """A topic as part of an event's name; live.js does the same."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", topic)
+
+
+@register.filter
+def pretty(value: Any, indent: str = "") -> str:
+    """Indented JSON; a list of plain values stays on one line, so that rows of data look like rows."""
+    inner = indent + "  "
+    if isinstance(value, Mapping) and value:
+        items = [
+            f"{inner}{json.dumps(str(key), ensure_ascii=False)}: {pretty(each, inner)}" for key, each in value.items()
+        ]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(each, list | Mapping) for each in value):
+        return "[\n" + ",\n".join(inner + pretty(each, inner) for each in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+@register.filter
+def kind_name(kind: str) -> str:
+    return str(OPERATIONS.get(kind) or kind.replace(".", " · ").replace("-", " "))
+
+
+@register.filter
+def step_name(name: str) -> str:
+    return str(STEPS.get(name, name))
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.1f} s" if value < 60 else f"{int(value) // 60} min {int(value) % 60} s"  # noqa: PLR2004
+
+
+@register.filter
+def cpu(milli: int) -> str:
+    return f"{milli / 1000:g}"
+
+
+@register.inclusion_tag("studio/parts/field.html")
+def field(bound: Any) -> dict[str, Any]:
+    return {"field": bound}
+
+
+@register.inclusion_tag("studio/parts/problem.html")
+def problem_box(problem: dict[str, Any] | None) -> dict[str, Any]:
+    return {"problem": problem}
+
+
+@register.filter
+def python(value: Any) -> str:
+    """A literal for the snippet of the keys page."""
+    return repr(value)
+
+
+@register.filter
+def tensor(spec: Mapping[str, Any]) -> str:
+    inner = spec.get("tensor-spec") or {}
+    return f"{inner.get('dtype', 'tensor')} {inner.get('shape', '')}"

@@ -1,0 +1,109 @@
+"""What every page shares: signing in, finding the workspace, checking the permission, showing problems."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.views import redirect_to_login
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext_lazy as _
+from django.views import View
+
+from apps.accounts.models import Membership, Workspace
+from apps.accounts.policy import Permission, granted, visible_workspaces
+from apps.core.errors import Problem
+from apps.core.models import Operation
+from apps.core.states import Conflict
+
+STATUS_TITLES = {403: _("Not allowed"), 404: _("Not found"), 409: _("Conflict"), 503: _("Not available")}
+
+
+class SignedIn(View):
+    """A page for anyone who has signed in. Problems that a view does not handle itself become an error page."""
+
+    section: ClassVar[str] = ""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return _sign_in(request)
+        try:
+            self.prepare(request, **kwargs)
+            return super().dispatch(request, *args, **kwargs)
+        except Problem as problem:
+            return show_problem(request, problem)
+        except Conflict as conflict:
+            return show_problem(request, Problem("conflict", reason=str(conflict)))
+
+    def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
+        """Load what the page is about, before its method runs."""
+
+    def context(self) -> dict[str, Any]:
+        return {"section": self.section, "workspaces": list(visible_workspaces(self.request.user))}
+
+    def page(self, template: str, *, status: int = 200, problem: Problem | None = None, **context: Any) -> HttpResponse:
+        if problem is not None:
+            status = problem.entry.status
+        values = {**self.context(), "problem": problem.as_json() if problem else None, **context}
+        return render(self.request, f"studio/pages/{template}.html", values, status=status)
+
+
+class Page(SignedIn):
+    """A page below a workspace. `permissions` names, for each method it has, what the role must allow."""
+
+    permissions: ClassVar[dict[str, Permission]]
+    workspace: Workspace
+    granted: frozenset[Permission]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        missing = {each.upper() for each in ("get", "post") if hasattr(cls, each)} - set(getattr(cls, "permissions", ()))
+        if missing:
+            raise TypeError(f"{cls.__name__} names no permission for {', '.join(sorted(missing))}")
+
+    def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
+        name = kwargs["workspace"]
+        found = visible_workspaces(request.user).filter(name=name).first()
+        if found is None:
+            raise Problem("not-found", kind="workspace", name=name)
+        self.workspace = found
+        self.granted = granted(request.user, found)
+        method = "GET" if request.method == "HEAD" else request.method or "GET"
+        needed = self.permissions.get(method)
+        if needed is not None and needed not in self.granted:
+            raise Problem("forbidden", workspace=found.name, permission=str(needed))
+
+    def context(self) -> dict[str, Any]:
+        may = {each.name.lower(): each in self.granted for each in Permission}
+        role = None
+        if Permission.WRITE not in self.granted:
+            row = Membership.objects.filter(user=self.request.user, workspace=self.workspace).first()
+            role = row.get_role_display() if row else None
+        return {**super().context(), "workspace": self.workspace, "may": may, "role": role}
+
+    def to_operation(self, operation: Operation) -> HttpResponse:
+        """Where every change that takes time leads: its timeline."""
+        return redirect("studio:operation", self.workspace.name, operation.pk)
+
+
+def one(rows: QuerySet[Any], kind: str, name: str) -> Any:
+    """The single row, or Problem "not-found"."""
+    found = rows.first()
+    if found is None:
+        raise Problem("not-found", kind=kind, name=name)
+    return found
+
+
+def show_problem(request: HttpRequest, problem: Problem) -> HttpResponse:
+    status = problem.entry.status
+    if request.headers.get("accept") == "application/json":
+        return JsonResponse(problem.as_json(), status=status)
+    title = STATUS_TITLES.get(status, _("This did not work"))
+    return render(request, "studio/error.html", {"problem": problem.as_json(), "title": title, "status": status}, status=status)
+
+
+def _sign_in(request: HttpRequest) -> HttpResponseBase:
+    if request.headers.get("HX-Request"):
+        return HttpResponse(status=401, headers={"HX-Refresh": "true"})
+    return redirect_to_login(request.get_full_path())

@@ -1,0 +1,105 @@
+"""Rows as they are once something runs, made without running it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from itertools import count
+
+from django.utils import timezone
+
+_numbers = count(1)
+
+SIGNATURE = {
+    "inputs": [{"type": "double", "name": "age", "required": True}, {"type": "string", "name": "sex", "required": True}],
+    "outputs": [{"type": "double", "name": "risk"}],
+    "params": None,
+}
+
+
+def make_tree(*, size_bytes=2048, files=3):
+    from apps.registry.models import Tree
+
+    digest = hashlib.sha256(str(next(_numbers)).encode()).hexdigest()
+    return Tree.objects.create(digest=digest, size_bytes=size_bytes, files=files)
+
+
+def make_model(workspace, name="iris", version="1", **values):
+    from apps.registry.models import Model, ModelVersion
+
+    asset, _ = Model.objects.get_or_create(workspace=workspace, name=name)
+    values = {"type": "mlflow_model", "tree": make_tree(), "signature": SIGNATURE, "flavors": {"python_function": {}, "sklearn": {}}} | values
+    return ModelVersion.objects.create(asset=asset, version=version, **values)
+
+
+def make_environment(workspace, name="sklearn", version="1", **values):
+    from apps.registry.models import Environment, EnvironmentVersion
+
+    asset, _ = Environment.objects.get_or_create(workspace=workspace, name=name)
+    values = {"conda_file": "dependencies:\n  - python=3.11\n  - pip:\n      - scikit-learn\n"} | values
+    return EnvironmentVersion.objects.create(asset=asset, version=version, **values)
+
+
+def make_endpoint(workspace, name=None, *, keys=True, **values):
+    from apps.endpoints.models import OnlineEndpoint
+    from apps.gateway.domain import ensure_keys
+
+    name = name or f"endpoint-{next(_numbers)}"
+    endpoint = OnlineEndpoint.objects.create(workspace=workspace, name=name, **({"state": "Succeeded"} | values))
+    if keys and endpoint.auth_mode == "Key":
+        ensure_keys(name)
+    return endpoint
+
+
+def make_deployment(endpoint, name="blue", *, ready=1, model=None, **values):
+    """A deployment with `ready` instances; with none it has never come up."""
+    from apps.compute.models import Replica, ReplicaSet
+    from apps.endpoints.models import OnlineDeployment
+
+    values = {"state": "Succeeded", "instance_type": "small", "instance_count": max(1, ready)} | values
+    deployment = OnlineDeployment(endpoint=endpoint, name=name, model=model or make_model(endpoint.workspace, f"m{next(_numbers)}"), **values)
+    if ready:
+        deployment.serving = ReplicaSet.objects.create(
+            owner_key=deployment.owner_key, revision=deployment.revision, driver="fake", spec={}, desired=ready
+        )
+        for index in range(ready):
+            Replica.objects.create(
+                set=deployment.serving, name=f"r{next(_numbers)}", index=index, state="ready", ready_at=timezone.now()
+            )
+    deployment.save()
+    return deployment
+
+
+def make_operation(endpoint, kind="online-endpoint.update", *, steps=(), **values):
+    """`steps`: (name, state, log) of those that have begun."""
+    from apps.core.models import Operation, OperationStep
+
+    values = {
+        "workspace": endpoint.workspace.name, "target": endpoint.topic, "lock": endpoint.topic, "payload": {"endpoint": endpoint.pk}, "state": "running",
+    } | values  # fmt: skip
+    now = timezone.now()
+    operation = Operation.objects.create(kind=kind, started_at=now - timedelta(seconds=9), **values)
+    for position, (name, state, log) in enumerate(steps):
+        began = now - timedelta(seconds=9 - 3 * position)
+        ended = None if state == "running" else began + timedelta(seconds=2.4)
+        OperationStep.objects.create(
+            operation=operation, position=position, name=name, state=state, log=log, started_at=began, finished_at=ended
+        )
+    return operation
+
+
+def make_world(workspace, actor=None):
+    """One of everything a page can be about."""
+    from apps.accounts.domain import create_token
+    from apps.compute.domain import seed_instance_types
+
+    seed_instance_types()
+    model = make_model(workspace, "iris")
+    environment = make_environment(workspace)
+    endpoint = make_endpoint(workspace, "flowers", traffic={"blue": 90, "green": 10}, created_by=actor)
+    deployments = [make_deployment(endpoint, name, model=model) for name in ("blue", "green")]
+    operation = make_operation(endpoint, state="succeeded", steps=[("route", "done", "published")])
+    token = create_token(user=actor, name="laptop")[0] if actor else None
+    return {
+        "model": model, "environment": environment, "endpoint": endpoint, "deployments": deployments, "operation": operation, "token": token,
+    }  # fmt: skip

@@ -1,0 +1,142 @@
+"""Who may see and do what: a walk over every URL of the studio. A URL without an expectation fails here."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import reverse
+
+from apps.studio.urls import studio_urls, workspace_urls
+
+NAMES = sorted({each.name for each in [*studio_urls, *workspace_urls] if getattr(each, "name", None)})
+WHO = ("olga", "dan", "rita", "charlie", "anonymous")
+
+# (owner, data scientist, reader, stranger with another workspace); nobody else gets further than the sign-in page
+LOOK = (200, 200, 200, 404)
+CHANGE = (200, 200, 403, 404)
+PASS = (302, 302, 302, 404)
+MINE = (200, 200, 200, 200)
+NO = (405, 405, 405, 405)
+NOT_HERE = (405, 405, 405, 404)
+
+GET = {
+    "home": (302, 302, 302, 302),
+    "tokens": MINE,
+    "token-revoke": NO,
+    "workspace": PASS,
+    "endpoints": LOOK,
+    "endpoint-create": CHANGE,
+    "endpoint": LOOK,
+    "endpoint-traffic": LOOK,
+    "endpoint-test": LOOK,
+    "endpoint-keys": LOOK,
+    "key-reveal": NOT_HERE,
+    "key-regenerate": NOT_HERE,
+    "endpoint-logs": LOOK,
+    "endpoint-activity": LOOK,
+    "endpoint-delete": CHANGE,
+    "deployment-create": CHANGE,
+    "deployment": LOOK,
+    "deployment-delete": CHANGE,
+    "models": LOOK,
+    "model-register": CHANGE,
+    "model": LOOK,
+    "environments": LOOK,
+    "environment-create": CHANGE,
+    "environment": LOOK,
+    "operation": LOOK,
+    "operation-cancel": NOT_HERE,
+}
+# an empty POST: 400 is the form that asks again, 302 leads to an operation
+POST = {
+    "home": NO,
+    "tokens": (400, 400, 400, 400),
+    "token-revoke": (302, 404, 404, 404),
+    "workspace": NOT_HERE,
+    "endpoints": NOT_HERE,
+    "endpoint-create": (400, 400, 403, 404),
+    "endpoint": NOT_HERE,
+    "endpoint-traffic": (412, 412, 403, 404),
+    "endpoint-test": (503, 503, 403, 404),
+    "endpoint-keys": NOT_HERE,
+    "key-reveal": (200, 200, 403, 404),
+    "key-regenerate": (302, 302, 403, 404),
+    "endpoint-logs": NOT_HERE,
+    "endpoint-activity": NOT_HERE,
+    "endpoint-delete": (400, 400, 403, 404),
+    "deployment-create": (400, 400, 403, 404),
+    "deployment": (400, 400, 403, 404),
+    "deployment-delete": (400, 400, 403, 404),
+    "models": NOT_HERE,
+    "model-register": (400, 400, 403, 404),
+    "model": NOT_HERE,
+    "environments": NOT_HERE,
+    "environment-create": (400, 400, 403, 404),
+    "environment": NOT_HERE,
+    "operation": NOT_HERE,
+    "operation-cancel": (302, 302, 403, 404),
+}
+
+
+def address(name, world):
+    arguments = {
+        "workspace": world["workspace"].name, "endpoint": "flowers", "deployment": "blue", "model": "iris", "environment": "sklearn",
+        "operation": world["operation"].pk, "slot": "primary", "token": world["token"].pk,
+    }  # fmt: skip
+    pattern = next(str(each.pattern) for each in [*studio_urls, *workspace_urls] if getattr(each, "name", None) == name)
+    needed = {key: value for key, value in arguments.items() if f":{key}>" in pattern}
+    if name in {each.name for each in workspace_urls}:
+        needed["workspace"] = arguments["workspace"]
+    return reverse(f"studio:{name}", kwargs=needed)
+
+
+def test_every_url_has_an_expectation():
+    assert set(NAMES) == set(GET) == set(POST)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_access(method, name, world, browser, settings):
+    settings.PORT = 1  # nobody listens there: the test page must say so
+    for who in WHO:
+        before = transaction.savepoint()
+        response = getattr(browser(who), method)(address(name, world))
+        transaction.savepoint_rollback(before)
+        if who == "anonymous":
+            assert response.status_code == 302
+            assert response.url.startswith("/accounts/login/?next=")
+            continue
+        expected = (GET if method == "get" else POST)[name][WHO.index(who)]
+        assert response.status_code == expected, who
+        if expected == 200 and method == "get":
+            check_policy(response.headers["Content-Security-Policy"])
+
+
+def check_policy(policy):
+    directives = dict(each.strip().split(" ", 1) for each in policy.split(";") if each.strip())
+    assert directives["default-src"] == directives["script-src"] == directives["style-src"] == "'self'"
+    assert "unsafe" not in policy
+
+
+def test_posts_need_a_csrf_token(world, people):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(people["olga"])
+    for name in NAMES:
+        response = client.post(address(name, world))
+        assert response.status_code == 403, name
+        assert b"The page has expired" in response.content
+
+
+def test_objects_of_another_workspace_are_not_found(world, browser, people):
+    """Charlie owns `other`: his own workspace's URLs must not lead to things of `lab` either."""
+    client = browser("charlie")
+    for path in ("endpoints/flowers", "endpoints/flowers/keys", "models/iris", "environments/sklearn", f"operations/{world['operation'].pk}"):
+        assert client.get(f"/w/other/{path}").status_code == 404
+    assert client.post("/w/other/endpoints/flowers/keys/primary/reveal").status_code == 404
+
+
+def test_an_expired_session_reloads_the_page_instead_of_emptying_it(world, browser):
+    response = browser("anonymous").get(address("endpoint", world), headers={"HX-Request": "true"})
+    assert response.status_code == 401
+    assert response.headers["HX-Refresh"] == "true"

@@ -1,0 +1,365 @@
+"""What the pages show and what their forms do."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import pytest
+
+from apps.core.errors import Problem
+from apps.core.models import Operation
+from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
+from tests.factories import make_deployment, make_endpoint, make_environment, make_model, make_operation
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+def text(response):
+    return response.content.decode()
+
+
+def test_the_first_page_is_the_list_of_endpoints(world, browser):
+    assert browser("dan").get("/").url == "/w/lab/endpoints"
+
+
+def test_people_without_a_workspace_are_told_so(db, client, django_user_model):
+    client.force_login(django_user_model.objects.create_user("nina"))
+    assert "not a member of a workspace" in text(client.get("/"))
+
+
+@pytest.mark.parametrize("page", ["endpoints", "models", "environments"])
+def test_lists_ask_as_often_for_three_rows_as_for_one(page, workspace, people, browser, django_assert_num_queries):
+    client = browser("dan")
+
+    def more(name):
+        make_deployment(make_endpoint(workspace, name, traffic={"blue": 100}), model=make_model(workspace, name))
+        make_environment(workspace, name)
+
+    more("one")
+    client.get(f"/w/lab/{page}")
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    with CaptureQueriesContext(connection) as single:
+        client.get(f"/w/lab/{page}")
+    more("two")
+    more("three")
+    with django_assert_num_queries(len(single)):
+        assert "three" in text(client.get(f"/w/lab/{page}"))
+    assert len(single) <= 10
+
+
+def test_creating_an_endpoint_leads_to_its_timeline(world, browser):
+    client = browser("dan")
+    response = client.post("/w/lab/create/endpoint", {"name": "iris-x", "auth_mode": "Key", "tags": "team=lab\nstage=test"})
+    operation = Operation.objects.get(kind="online-endpoint.create")
+    assert response.url == f"/w/lab/operations/{operation.pk}"
+    assert OnlineEndpoint.objects.get(name="iris-x").tags == {"team": "lab", "stage": "test"}
+    page = text(client.get(response.url))
+    assert "Create endpoint" in page
+    assert "Queued" in page
+    assert "waiting for a worker" in page
+
+
+def test_a_problem_is_shown_at_the_form_with_what_was_typed(world, browser):
+    response = browser("dan").post("/w/lab/create/endpoint", {"name": "flowers", "auth_mode": "Key", "description": "kept text"})
+    assert response.status_code == 409
+    assert "Endpoint flowers exists already." in text(response)
+    assert "Choose another name." in text(response)
+    assert "kept text" in text(response)
+
+
+def test_the_traffic_form_changes_traffic(world, browser):
+    data = {"revision": "1", "live.blue": "70", "live.green": "30", "mirror": ""}
+    response = browser("dan").post("/w/lab/endpoints/flowers/traffic", data)
+    assert response.status_code == 302
+    assert OnlineEndpoint.objects.get(name="flowers").traffic == {"blue": 70, "green": 30}
+
+
+def test_somebody_elses_change_is_shown_and_the_proposal_kept(world, browser, people):
+    OnlineEndpoint.objects.filter(name="flowers").update(
+        traffic={"blue": 50, "green": 50}, revision=2, modified_by=people["olga"]
+    )
+    data = {"revision": "1", "live.blue": "70", "live.green": "30", "mirror": ""}
+    response = browser("dan").post("/w/lab/endpoints/flowers/traffic", data)
+    page = text(response)
+    assert response.status_code == 412
+    assert "changed by somebody else" in page
+    assert "Last changed by olga" in page
+    assert 'data-name="blue" data-was="50"' in page
+    assert 'name="live.blue" min="0" max="100" step="1" value="70"' in page
+    assert 'name="revision" value="2"' in page
+    assert OnlineEndpoint.objects.get(name="flowers").traffic == {"blue": 50, "green": 50}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"live.blue": "70", "live.green": "10"}, "must sum to 0 or 100 percent, not 80"),
+        ({"live.blue": "a<b", "live.green": "100"}, "not a&lt;b"),
+        ({"live.nobody": "100"}, "does not have"),
+        ({"live.blue": "100", "mirror": "green", "mirror_percent": "60"}, "from 0 to 50 percent"),
+        ({"live.blue": "100", "mirror": "blue", "mirror_percent": "10"}, "cannot be the mirror target"),
+    ],
+)
+def test_the_server_checks_traffic_again(data, words, world, browser):
+    response = browser("dan").post("/w/lab/endpoints/flowers/traffic", {"revision": "1", **data})
+    assert response.status_code == 400
+    assert words in text(response)
+    assert OnlineEndpoint.objects.get(name="flowers").revision == 1
+
+
+def test_readers_look_but_their_buttons_are_disabled_with_the_reason(world, browser):
+    page = text(browser("rita").get("/w/lab/endpoints/flowers/traffic"))
+    assert "Your role here is Reader" in page
+    assert 'disabled title="Your role does not allow this"' in page
+    assert "/deploy" not in page
+
+
+def test_a_degraded_deployment_says_so(world, browser):
+    OnlineDeployment.objects.filter(name="blue").update(instance_count=3)
+    page = text(browser("dan").get("/w/lab/endpoints/flowers"))
+    assert 'data-tone="degraded">Degraded' in page
+    assert "1 / 3" in page
+
+
+def test_keys_are_in_no_page_and_only_given_when_asked(world, browser):
+    from apps.gateway.domain import keys_of
+
+    keys = keys_of("flowers")
+    client = browser("dan")
+    page = text(client.get("/w/lab/endpoints/flowers/keys"))
+    assert keys["primary"] not in page
+    assert keys["secondary"] not in page
+    answer = client.post("/w/lab/endpoints/flowers/keys/secondary/reveal")
+    assert answer.json() == {"value": keys["secondary"]}
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert client.post("/w/lab/endpoints/flowers/keys/token/reveal").status_code == 400
+
+
+def test_token_endpoints_give_a_token(world, workspace, browser):
+    make_endpoint(workspace, "tokens-only", auth_mode="AMLToken")
+    answer = browser("dan").post("/w/lab/endpoints/tokens-only/keys/token/reveal")
+    assert answer.json()["value"].count(".") == 2
+
+
+def test_the_test_page_begins_with_a_request_of_the_models_signature(world, browser):
+    page = text(browser("dan").get("/w/lab/endpoints/flowers/test"))
+    assert "&quot;columns&quot;: [&quot;age&quot;, &quot;sex&quot;]" in page
+
+
+def test_the_test_page_shows_the_live_answer(world, browser, monkeypatch):
+    from apps.studio import invoke
+
+    sent = {}
+
+    def send(path, data, headers, *, timeout_s):
+        sent.update(path=path, data=data, headers=headers, timeout_s=timeout_s)
+        return invoke.Answer(200, "OK", 0.0421, [("x-one", HOSTILE)], HOSTILE, truncated=True, deployment="green")
+
+    monkeypatch.setattr(invoke, "_send", send)
+    client = browser("dan")
+    response = client.post(
+        "/w/lab/endpoints/flowers/test", {"deployment": "green", "body": '{"a": 1}'}, headers={"HX-Request": "true"}
+    )
+    page = text(response)
+    assert sent["path"] == "/e/flowers/score"
+    assert sent["headers"]["azureml-model-deployment"] == "green"
+    assert sent["headers"]["Authorization"].startswith("Bearer ")
+    assert "42 ms" in page
+    assert "Only the first MiB" in page
+    assert "<script>alert" not in page
+    assert "<html" not in page
+    assert client.post("/w/lab/endpoints/flowers/test", {"deployment": "nobody"}).status_code == 404
+
+
+def test_a_gateway_that_is_away_is_a_problem_with_a_next_step(world, settings):
+    from apps.studio import invoke
+
+    settings.PORT = 1
+    with pytest.raises(Problem) as caught:
+        invoke.score(endpoint=world["endpoint"], deployment="", body="{}", actor=None)
+    assert caught.value.code == "unavailable"
+
+
+def test_creating_a_deployment_of_an_mlflow_model(world, browser):
+    data = {
+        "name": "teal", "model": world["model"].pk, "instance_type": "small", "instance_count": 2, "request_timeout_ms": 3000, "max_concurrent_requests": 4,
+    }  # fmt: skip
+    response = browser("dan").post("/w/lab/endpoints/flowers/deploy", data)
+    assert response.status_code == 302
+    made = OnlineDeployment.objects.get(name="teal")
+    assert (made.instance_count, made.request_timeout_ms, made.max_concurrent_requests) == (2, 3000, 4)
+
+
+def test_creating_a_deployment_with_a_script(world, workspace, browser):
+    custom = make_model(workspace, "plain", type="custom_model", signature=None)
+    code = io.BytesIO(b"def init(): ...\ndef run(data): return data\n")
+    code.name = "score.py"
+    data = {
+        "name": "script", "model": custom.pk, "instance_type": "small", "instance_count": 1, "request_timeout_ms": 5000, "max_concurrent_requests": 1,
+        "scoring_script": "score.py", "environment": world["environment"].pk, "code": code,
+    }  # fmt: skip
+    response = browser("dan").post("/w/lab/endpoints/flowers/deploy", data)
+    assert response.status_code == 302, text(response)
+    assert OnlineDeployment.objects.get(name="script").scoring_script == "score.py"
+
+
+def test_models_of_other_workspaces_cannot_be_deployed(world, people, browser):
+    from apps.accounts.models import Workspace
+
+    foreign = make_model(Workspace.objects.get(name="other"), "secret")
+    data = {
+        "name": "teal", "model": foreign.pk, "instance_type": "small", "instance_count": 1, "request_timeout_ms": 3000, "max_concurrent_requests": 1,
+    }  # fmt: skip
+    assert browser("dan").post("/w/lab/endpoints/flowers/deploy", data).status_code == 400
+    assert "secret" not in text(browser("dan").get("/w/lab/endpoints/flowers/deploy"))
+
+
+def test_scaling(world, browser):
+    response = browser("dan").post("/w/lab/endpoints/flowers/deployments/blue", {"instance_count": 3})
+    assert response.status_code == 302
+    assert OnlineDeployment.objects.get(name="blue").instance_count == 3
+
+
+def test_deleting_asks_for_the_name(world, browser):
+    client = browser("dan")
+    assert "type the name" in text(client.post("/w/lab/endpoints/flowers/delete", {"name": "flower"}))
+    assert client.post("/w/lab/endpoints/flowers/deployments/blue/delete", {"name": "blue"}).status_code == 409  # has traffic
+    assert client.post("/w/lab/endpoints/flowers/delete", {"name": "flowers"}).status_code == 302
+    assert OnlineEndpoint.objects.get(name="flowers").state == "Deleting"
+
+
+def test_registering_a_zipped_mlflow_model(world, browser):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("model/MLmodel", "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n")
+        opened.writestr("model/model.pkl", "x")
+    archive.seek(0)
+    archive.name = "model.zip"
+    client = browser("dan")
+    answer = client.post("/w/lab/create/model", {"name": "new", "files": archive}, headers={"Accept": "application/json"})
+    assert answer.json() == {"location": "/w/lab/models/new"}
+    assert "MLflow" in text(client.get("/w/lab/models/new"))
+
+
+def test_registering_a_folder(world, browser):
+    one, two = io.BytesIO(b"weights"), io.BytesIO(b"{}")
+    one.name, two.name = "weights.bin", "config.json"
+    data = {"name": "folder", "files": [one, two], "paths": json.dumps(["net/weights.bin", "net/sub/config.json"])}
+    client = browser("dan")
+    assert client.post("/w/lab/create/model", data).status_code == 302
+    assert "Custom" in text(client.get("/w/lab/models/folder"))
+
+
+def test_a_refused_upload_says_why(world, browser):
+    bad = io.BytesIO(b"no zip")
+    bad.name = "model.zip"
+    answer = browser("dan").post("/w/lab/create/model", {"name": "bad", "files": bad}, headers={"Accept": "application/json"})
+    assert answer.status_code == 400
+    assert "not a readable zip" in answer.json()["message"]
+    evil = io.BytesIO(b"x")
+    evil.name = "x"
+    response = browser("dan").post("/w/lab/create/model", {"name": "bad", "files": evil, "paths": '["../../x"]'})
+    assert response.status_code == 400
+    assert "leads out of the folder" in text(response)
+
+
+def test_creating_an_environment(world, browser):
+    client = browser("dan")
+    response = client.post("/w/lab/create/environment", {"name": "torch", "conda_file": "dependencies: [python=3.11]"})
+    assert response.url == "/w/lab/environments/torch"
+    assert "python=3.11" in text(client.get(response.url))
+
+
+def test_a_failed_operation_shows_cause_evidence_and_next_step(world, browser):
+    error = {"code": "script-import", "azure": "x", "fault": "user", "message": "No module named x.", "evidence": "line 3", "next": "Add it.", "target": ""}
+    operation = make_operation(
+        world["endpoint"], "online-deployment.create", state="failed", lock="other", error=error,
+        steps=[("environment", "done", "ok"), ("start", "failed", HOSTILE)],
+    )  # fmt: skip
+    page = text(browser("rita").get(f"/w/lab/operations/{operation.pk}"))
+    for words in ("No module named x.", "line 3", "Add it.", "not begun", "2.4 s", "<details open>"):
+        assert words in page
+    assert "<script>alert" not in page
+
+
+def test_canceling(world, browser):
+    operation = make_operation(world["endpoint"], lock="another")
+    browser("dan").post(f"/w/lab/operations/{operation.pk}/cancel")
+    operation.refresh_from_db()
+    assert operation.cancel_requested
+
+
+def test_a_token_is_shown_once(world, browser):
+    client = browser("rita")
+    page = text(client.post("/account/tokens", {"name": "laptop", "days": 30}))
+    assert "pwt_" in page
+    assert "shown only this once" in page
+    assert page.count("pwt_") == 2  # the token, and the hint in the list
+    assert "shown only this once" not in text(client.get("/account/tokens"))
+
+
+def test_tokens_of_others_cannot_be_revoked(world, browser):
+    from apps.accounts.models import PersonalToken
+
+    browser("dan").post(f"/account/tokens/{world['token'].pk}/revoke")
+    assert PersonalToken.objects.filter(pk=world["token"].pk).exists()
+
+
+def test_hostile_text_is_only_text(world, workspace, browser, monkeypatch):
+    OnlineEndpoint.objects.filter(name="flowers").update(
+        description=HOSTILE, tags={HOSTILE: HOSTILE}, error={"code": "internal", "fault": "system", "message": HOSTILE, "evidence": HOSTILE, "next": HOSTILE}
+    )
+    make_model(workspace, "iris", "2", description=HOSTILE, signature={"inputs": [{"name": HOSTILE, "type": HOSTILE}], "outputs": None}, flavors={HOSTILE: {}})
+    make_environment(workspace, "evil", conda_file=HOSTILE)
+    OnlineDeployment.objects.filter(name="blue").update(scoring_script=HOSTILE, error={"message": HOSTILE, "code": "x"})
+    monkeypatch.setattr("apps.studio.pages.endpoints.server_log", lambda *_, **__: HOSTILE)
+    client = browser("olga")
+    paths = ["endpoints", "endpoints/flowers", "endpoints/flowers/test", "endpoints/flowers/keys", "endpoints/flowers/logs", "endpoints/flowers/deploy"]
+    paths += ["endpoints/flowers/deployments/blue", "models/iris?version=2", "environments/evil", "endpoints?q=%3Cscript%3Ealert(1)%3C/script%3E"]
+    for path in paths:
+        page = text(client.get(f"/w/lab/{path}"))
+        assert "<script>alert" not in page, path
+        assert "<img src=x" not in page, path
+
+
+@pytest.mark.parametrize("path", ["/accounts/login/", "/accounts/logout/", "/accounts/2fa/", "/accounts/password/reset/"])
+def test_account_pages_are_ours(path, world, browser):
+    page = text(browser("anonymous" if "login" in path or "reset" in path else "dan").get(path))
+    assert "entrance-card" in page
+    assert "css/tokens.css" in page
+
+
+@pytest.mark.parametrize(("cookie", "theme"), [("dark", "dark"), ("light", "light"), ('x" onload="y', "system"), (None, "system")])
+def test_the_theme_is_set_by_the_server(cookie, theme, client, db):
+    if cookie:
+        client.cookies["theme"] = cookie
+    assert f'class="{theme}"' in text(client.get("/accounts/login/"))
+
+
+def test_unknown_pages_have_a_way_on(world, browser):
+    for path in ("/nowhere", "/w/lab/endpoints/none", "/w/nowhere/endpoints"):
+        response = browser("dan").get(path)
+        assert response.status_code == 404
+        assert "To the start page" in text(response)
+
+
+def test_a_crash_shows_our_page_and_no_detail(world, browser, monkeypatch):
+    def crash(*_):
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("apps.studio.pages.endpoints.endpoints_of", crash)
+    response = browser("dan").get("/w/lab/endpoints")
+    assert response.status_code == 500
+    assert "not your fault" in text(response)
+    assert "secret detail" not in text(response)
+
+
+def test_a_busy_endpoint_is_said_to_be_busy(world, browser):
+    make_operation(world["endpoint"], state="running")
+    response = browser("dan").post("/w/lab/endpoints/flowers/traffic", {"revision": "1", "live.blue": "100"})
+    assert response.status_code == 409
+    assert "Another operation on online-endpoint/flowers is still running" in text(response)
