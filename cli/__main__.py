@@ -1,5 +1,8 @@
 import sys
 
-from cli.main import main
+try:
+    from cli.main import main
 
-sys.exit(main())
+    sys.exit(main())
+except KeyboardInterrupt:  # main() handles its own; this one came while it was being imported
+    sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 import sysconfig
@@ -64,6 +65,14 @@ def broker(home: Home) -> Part:
     )
 
 
+def gateway_argv(home: Home) -> tuple[str, ...]:
+    """Envoy's own command line, which `manage.py bootstrap` has left; empty before that."""
+    try:
+        return tuple(json.loads((home.gateway / "argv.json").read_text()))
+    except (OSError, ValueError):
+        return ()
+
+
 def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
     """Every part this installation runs by itself; a broker only when no REDIS_URL names another."""
     python = sys.executable
@@ -71,7 +80,7 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
     found = [] if environment.get("REDIS_URL") else [broker(home)]
     return [
         *found,
-        Part("gateway", (python, "manage.py", "gateway"), priority=20),
+        Part("gateway", gateway_argv(home) or (python, "manage.py", "gateway"), priority=20),
         Part(
             "web",
             (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -63,3 +64,8 @@ def end(processes: Iterable[Process], *, grace_s: float) -> None:
         deadline = time.monotonic() + wait_s
         while any(process.alive() for process in living) and time.monotonic() < deadline:
             time.sleep(0.05)
+
+
+def die_with_parent() -> None:
+    """For `preexec_fn`: get SIGTERM when the process that starts this one is gone, however it ended."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)

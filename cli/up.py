@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import http.client
@@ -15,16 +14,17 @@ import ssl
 import subprocess
 import sys
 import time
+import xmlrpc.client
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cli import parts, processes
-from cli.home import Home, HomeError, env_bool, env_int
+from cli import parts, processes, supervisor
+from cli.home import Home, HomeError, env_int
+from cli.setup import Setup, SetupError, sample
 
 FREE_BYTES_NEEDED = 300 * 2**20
-BOOTSTRAP_S = 300
 READY_S = 60.0
 DEMO_S = 180.0
 STOP_S = 30.0
@@ -57,6 +57,7 @@ def up(home: Home) -> int:
     """Run until Ctrl-C, SIGTERM or `portway down`; the exit code."""
     ports = Ports.from_environment()
     home.create()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `portway down` ends a start in its middle like Ctrl-C
     with _only_one(home):
         _check_disk(home)
         left = processes.leftovers(home)
@@ -64,13 +65,16 @@ def up(home: Home) -> int:
         if left:
             print(f"ending {len(left)} processes that an earlier start left behind; replicas go on")
             processes.end([each for each in left if each.part != "gateway"], grace_s=5.0)
-        training = _train_demo(home)  # needs no database, so it goes on beside the bootstrap
-        try:
-            first = _bootstrap(home)
-            return _supervise(home, ports, first, [each for each in left if each.part == "gateway"])
-        finally:
-            if training is not None and training.poll() is None:
-                training.kill()
+        with Setup(home) as setup:
+            try:
+                first = setup.run()
+            except SetupError as error:
+                raise UpError(str(error)) from None
+            except KeyboardInterrupt:
+                setup.stop()
+                _stop_replicas(home)  # the bootstrap may have started some already
+                raise
+            return _supervise(home, ports, first, setup, [each for each in left if each.part == "gateway"])
 
 
 @contextmanager
@@ -148,12 +152,9 @@ def _manage(home: Home, *arguments: str, timeout_s: float) -> str:
     return done.stdout
 
 
-def _bootstrap(home: Home) -> dict[str, Any]:
-    output = _manage(home, "bootstrap", timeout_s=BOOTSTRAP_S)
-    return dict(json.loads(output.strip().splitlines()[-1]))
-
-
-def _supervise(home: Home, ports: Ports, first: dict[str, Any], old_gateway: list[processes.Process]) -> int:
+def _supervise(
+    home: Home, ports: Ports, first: dict[str, Any], setup: Setup, old_gateway: list[processes.Process]
+) -> int:
     config = home.run / "supervisor.conf"
     environment = parts.environment_of(home)
     config.write_text(parts.supervisor_config(home, environment))
@@ -172,20 +173,14 @@ def _supervise(home: Home, ports: Ports, first: dict[str, Any], old_gateway: lis
         stdout=subprocess.DEVNULL,
         stderr=(home.logs / "supervisor.err").open("wb"),
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=processes.die_with_parent,  # it stops the parts then, instead of running on unseen
     )
     try:
-        failed = _follow(home, ports, first, child, stopping, old_gateway)
-    except UpError:
+        failed = _follow(home, ports, first, child, stopping, setup, old_gateway)
+    finally:
+        setup.stop()  # a demo at work would fight with what stops now
         _stop(home, child)
-        raise
-    _stop(home, child)
     return 1 if failed else 0
-
-
-def _die_with_parent() -> None:
-    """When `portway up` is killed, its supervisor stops the parts instead of running on unseen."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _follow(
@@ -194,6 +189,7 @@ def _follow(
     first: dict[str, Any],
     child: subprocess.Popen[bytes],
     stopping: list[int],
+    setup: Setup,
     old_gateway: list[processes.Process],
 ) -> bool:
     """Wait until all is ready, say so, then wait for the end. True when the supervisor ended by itself."""
@@ -201,23 +197,24 @@ def _follow(
     def ended() -> bool:
         return bool(stopping) or child.poll() is not None
 
-    demo = _start_demo(home) if _wants_demo(home) else None
-
+    _wait(lambda: supervisor.answers(home.supervisor_socket), READY_S, ended)
     if not _wait(lambda: get(ports, "/readyz") == http.client.OK, READY_S, ended):
         if not ended():
             raise UpError(f"Portway did not become ready within {READY_S:.0f} s. See `portway status` and {home.logs}.")
     else:
         processes.end(old_gateway, grace_s=2.0)
-        if demo is not None:
-            _wait(lambda: bool(_sample(home)) or demo.poll() is not None, DEMO_S, ended)
-            _report_demo(home, demo)
+        if (demo := setup.demo) is not None:
+            _wait(lambda: bool(sample(home)) or demo.poll() is not None, DEMO_S, ended)
+            if demo.poll():
+                print(
+                    f"the demo could not be set up: {setup.last_line()}  (all of it: {home.logs / 'setup.log'})",
+                    file=sys.stderr,
+                )
         if not ended():
             _banner(home, ports, first)
             _start_late(home)
     while not ended():
         time.sleep(0.2)
-    if demo is not None and demo.poll() is None:
-        demo.terminate()
     if stopping:
         print("\nstopping …", flush=True)
     else:
@@ -247,67 +244,14 @@ def get(ports: Ports, path: str) -> int:
         link.close()
 
 
-def _wants_demo(home: Home) -> bool:
-    return env_bool("PORTWAY_DEMO", default=True) and not _sample(home).get("complete")
-
-
-def _train_demo(home: Home) -> subprocess.Popen[bytes] | None:
-    """Train the demo's models; `manage.py demo` waits for them. None when there is nothing to train."""
-    folder = home.uploads / "demo"
-    if not _wants_demo(home) or (folder / "sample.json").exists():
-        return None
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    program = parts.SOURCE / "examples" / "demo" / "train.py"
-    return _run_beside(home, "training", [sys.executable, str(program), str(folder)])
-
-
-def _start_demo(home: Home) -> subprocess.Popen[bytes]:
-    """Set up the demo beside the start of the parts."""
-    return _run_beside(home, "demo", [sys.executable, "manage.py", "demo", str(home.uploads / "demo")])
-
-
-def _run_beside(home: Home, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-    with (home.logs / f"{name}.log").open("wb") as log:
-        return subprocess.Popen(
-            command,
-            cwd=parts.SOURCE,
-            env={**parts.environment_of(home), "PORTWAY_PART": name},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-
-
-def _report_demo(home: Home, demo: subprocess.Popen[bytes]) -> None:
-    if demo.poll():
-        lines = (home.logs / "demo.log").read_text(errors="replace").strip().splitlines() or ["no output"]
-        print(f"the demo could not be set up: {lines[-1]}  (all of it: {home.logs / 'demo.log'})", file=sys.stderr)
-
-
-def _sample(home: Home) -> dict[str, Any]:
-    """The demo's request, key and URI; empty when there is no demo."""
-    try:
-        return dict(json.loads((home.root / "demo.json").read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
 def _start_late(home: Home) -> None:
     """Start what nobody waits for, once everything else has come up: it would only slow that down."""
-    names = [part.name for part in parts.parts(home, os.environ) if part.late]
-    command = [
-        sys.executable,
-        "-m",
-        "supervisor.supervisorctl",
-        "-c",
-        str(home.run / "supervisor.conf"),
-        "start",
-        *names,
-    ]
-    done = subprocess.run(command, cwd=parts.SOURCE, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode != 0:
-        print(f"{', '.join(names)} did not start: {done.stdout.strip()}", file=sys.stderr)
+    for part in parts.parts(home, os.environ):
+        if part.late:
+            try:
+                supervisor.call(home.supervisor_socket, "startProcess", part.name, False)
+            except (OSError, xmlrpc.client.Error) as error:
+                print(f"{part.name} did not start: {error}", file=sys.stderr)
 
 
 def _banner(home: Home, ports: Ports, first: dict[str, Any]) -> None:
@@ -318,11 +262,10 @@ def _banner(home: Home, ports: Ports, first: dict[str, Any]) -> None:
     else:
         print("  sign in as admin; forgotten the password? .venv/bin/python manage.py changepassword admin")
     print(f"  certificate authority: {home.ca}")
-    sample = _sample(home)
-    if sample:
+    if call := sample(home):
         print("  a prediction of the demo model:")
-        print(f"    curl --cacert {home.ca} -H 'Authorization: Bearer {sample['key']}' \\")
-        print(f"      -H 'Content-Type: application/json' -d '{json.dumps(sample['body'])}' {sample['uri']}")
+        print(f"    curl --cacert {home.ca} -H 'Authorization: Bearer {call['key']}' \\")
+        print(f"      -H 'Content-Type: application/json' -d '{json.dumps(call['body'])}' {call['uri']}")
     print("Ctrl-C stops it.", flush=True)
 
 
@@ -336,6 +279,10 @@ def _stop(home: Home, child: subprocess.Popen[bytes]) -> None:
             child.kill()
             child.wait(timeout=5)
     processes.end(processes.leftovers(home), grace_s=3.0)
+    _stop_replicas(home)
+
+
+def _stop_replicas(home: Home) -> None:
     try:
         _manage(home, "stop_replicas", timeout_s=60)
     except UpError as error:

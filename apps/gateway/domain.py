@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 ISSUER = "portway"
 TOKEN_S = 3600
 LEASE_S = 15.0
+STARTING_S = 10.0  # how long an operation waits for an Envoy that does not answer
 REPLICA_IDLE_S = 25.0  # below the 30 s after which our scoring server closes an idle connection
 
 
@@ -127,7 +128,8 @@ def _signing_key() -> rsa.RSAPrivateKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         settings.HOME.write_secret("tokens.pem", pem)
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    # made above and private: checking its primes again would cost every process a tenth of a second at its start
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise TypeError(f"{path} is not an RSA key")
     return key
@@ -185,6 +187,7 @@ def write_bootstrap() -> None:
     draft = setup.xds.parent / "bootstrap.json.draft"
     draft.write_text(json.dumps(envoy.render_bootstrap(setup), indent=1))
     draft.replace(setup.xds.parent / "bootstrap.json")
+    settings.HOME.write_private(setup.xds.parent / "argv.json", json.dumps(envoy.envoy_argv(setup)))
     publish()
 
 
@@ -258,19 +261,25 @@ def publish(*, wait_s: float = 10.0) -> Publication:
 
 
 def publish_or_fail() -> None:
-    """Publish, for a handler that must know that it worked.
+    """Publish, for a handler that must know that it worked. Waits for an Envoy that is just starting.
 
     Raises:
         Problem: "gateway-refused" with Envoy's reason, or "gateway-down" when Envoy does not run.
     """
-    try:
-        outcome = publish()
-    except leases.LeaseTaken:
-        raise Problem("gateway-down") from None
-    if outcome.accepted is None:
-        raise Problem("gateway-down")
+    deadline = time.monotonic() + STARTING_S
+    while (outcome := _try_to_publish()) is None or outcome.accepted is None:
+        if time.monotonic() > deadline:
+            raise Problem("gateway-down")
+        time.sleep(0.1)
     if not outcome.accepted:
         raise Problem("gateway-refused", evidence=outcome.reason)
+
+
+def _try_to_publish() -> Publication | None:
+    try:
+        return publish()
+    except leases.LeaseTaken:
+        return None
 
 
 @transaction.atomic

@@ -3,16 +3,18 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.utils import OperationalError
 
 from apps.accounts import domain as accounts
 from apps.accounts.models import PersonalToken, User, Workspace
 from apps.compute import domain as compute
+from apps.endpoints.reconcile import repair_replicas
 from apps.gateway import domain as gateway
 from apps.gateway.certificates import ensure_certificates
 
@@ -23,7 +25,10 @@ class Command(BaseCommand):
     help = "Make everything a start needs: tables, certificates, the administrator, the workspace `default`."
     requires_system_checks = ()  # they load every URL: a second of each start
 
-    def handle(self, *_args: Any, **_options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--demo", type=Path, help="then set up the demo with the models trained in this folder")
+
+    def handle(self, *_args: Any, demo: Path | None = None, **_options: Any) -> None:
         try:
             call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
         except OperationalError as error:
@@ -41,7 +46,11 @@ class Command(BaseCommand):
         home = settings.HOME
         ensure_certificates(home.gateway / "certs", ca_pem=home.ca, extra_names=[settings.HOST])
         gateway.write_bootstrap()
+        repair_replicas()  # they take longest to start, so they go first; the controller takes over
         self.stdout.write(json.dumps(report))
+        self.stdout.flush()
+        if demo:  # in this process: another one would import everything again while all parts do so too
+            call_command("demo", demo, stdout=self.stderr, skip_checks=True)
 
     def _sdk_token(self, admin: User) -> None:
         """The token `portway sdk-env` prints: readable only by the user who runs Portway."""

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.accounts.models import User, Workspace
 from apps.builds import domain as builds
+from apps.core import operations
 from apps.core.models import Operation, OperationState
 from apps.endpoints import domain
 from apps.endpoints.domain import DeploymentSpec, EndpointSpec
@@ -91,6 +92,7 @@ class Command(BaseCommand):
         return registered
 
     def _wait(self, operation: Operation) -> None:
+        operations.run(operation.pk)  # here, unless a worker was faster: workers may still be starting
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             operation.refresh_from_db()
