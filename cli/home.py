@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -30,7 +31,7 @@ class Home:
 
     @cached_property
     def run(self) -> Path:
-        """Sockets live here. A folder of its own under the temporary folder when the home's path is too long for them."""
+        """Sockets live here; below the temporary folder when the home's path is too long for them."""
         inside = self.root / "run"
         if len(str(inside)) + LONGEST_SOCKET_NAME <= SOCKET_PATH_MAX:
             return inside
@@ -121,7 +122,8 @@ class Home:
             self.run.mkdir(mode=0o711, exist_ok=True)
         except OSError as error:
             raise HomeError(
-                f"Portway cannot write its state folder {self.root}: {error.strerror}. Set PORTWAY_HOME to a folder you own."
+                f"Portway cannot write its state folder {self.root} ({error.strerror}). "
+                "Set PORTWAY_HOME to a folder you own."
             ) from error
         if self.run.stat().st_uid != os.getuid():
             raise HomeError(
@@ -138,10 +140,8 @@ class Home:
     def write_secret(self, name: str, content: bytes) -> None:
         """Write a secret, whole or not at all; the first of two writers wins."""
         self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(FileExistsError):
             self.write_private(self.secrets / name, content, replace=False)
-        except FileExistsError:
-            pass
 
     def write_private(self, path: Path, content: bytes | str, *, replace: bool = True) -> None:
         """Write a file with mode 0600 at once. Raises FileExistsError when it is there and may not be replaced."""

@@ -19,7 +19,7 @@ from cli.home import Home, HomeError
 from cli.up import Ports, UpError, down, running_pid, up
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one return per command
     """Run one command; an error is one line on stderr."""
     parser = argparse.ArgumentParser(prog="portway", description="Model serving on your own machines.")
     commands = parser.add_subparsers(dest="command", required=True)

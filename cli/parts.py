@@ -60,7 +60,7 @@ def broker(home: Home) -> Part:
             str(home.run),
             "--daemonize",
             "no",
-        ),  # fmt: skip
+        ),
         priority=10,
     )
 

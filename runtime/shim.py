@@ -232,7 +232,7 @@ class Cgroups:
             for group in self.groups:
                 try:
                     self.create_one(group)
-                except OSError as error:
+                except OSError as error:  # noqa: PERF203
                     raise StartError(
                         "unavailable", f"The control group {group['path']} cannot be set up: {error}."
                     ) from error

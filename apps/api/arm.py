@@ -12,31 +12,12 @@ from apps.accounts.models import Workspace
 from apps.core.errors import Problem
 
 PROVIDER = "Microsoft.MachineLearningServices"
-DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 ASSET_ID = re.compile(
     r"(?:azureml:)?/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<rg>[^/]+)/providers/microsoft\.machinelearningservices"
     r"/workspaces/(?P<ws>[^/]+)/(?P<kind>[a-z]+)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)",
     re.IGNORECASE,
 )
 SHORT_ID = re.compile(r"azureml:(?P<name>[^:@/]+)(?::(?P<version>[^:@/]+)|@(?P<label>latest))")
-
-
-def duration_ms(text: str, field: str) -> int:
-    """An ISO-8601 duration (PT5S, PT1M30S, PT0.5S) in milliseconds. Raises Problem "bad-field"."""
-    match = DURATION.fullmatch(text)
-    if match is None or text in {"P", "PT"} or text.endswith("T"):
-        raise Problem(
-            "bad-field", field=field, reason=f"{text!r} is not an ISO-8601 duration such as PT5S", target=field
-        )
-    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return round((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000)
-
-
-def duration(milliseconds: int) -> str:
-    """Milliseconds as ISO-8601, in the shortest form the SDK reads back."""
-    minutes, rest = divmod(milliseconds, 60_000)
-    seconds = f"{rest / 1000:g}S" if rest or not minutes else ""
-    return f"PT{f'{minutes}M' if minutes else ''}{seconds}"
 
 
 def system_data(row: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from apps.accounts.policy import Permission
 from apps.api import arm
 from apps.api import serializers as shapes
 from apps.api.views import WorkspaceView, listing, one
+from apps.core.durations import duration, duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.endpoints import domain
@@ -66,9 +67,9 @@ def show_deployment(deployment: OnlineDeployment) -> dict[str, Any]:
         "appInsightsEnabled": deployment.app_insights_enabled,
         "scaleSettings": {"scaleType": "Default"},
         "requestSettings": {
-            "requestTimeout": arm.duration(deployment.request_timeout_ms),
+            "requestTimeout": duration(deployment.request_timeout_ms),
             "maxConcurrentRequestsPerInstance": deployment.max_concurrent_requests,
-            "maxQueueWait": arm.duration(deployment.max_queue_wait_ms),
+            "maxQueueWait": duration(deployment.max_queue_wait_ms),
         },
         "egressPublicNetworkAccess": "Enabled" if deployment.egress else "Disabled",
         "properties": deployment.properties,
@@ -298,7 +299,7 @@ class DeploymentView(EndpointView):
 
 def _milliseconds(settings: dict[str, Any], name: str) -> int | None:
     text = settings.get(name)
-    return None if text is None else arm.duration_ms(text, f"properties.requestSettings.{name}")
+    return None if text is None else duration_ms(text, f"properties.requestSettings.{name}")
 
 
 def _probe(given: dict[str, Any], name: str) -> dict[str, Any] | None:
@@ -307,7 +308,7 @@ def _probe(given: dict[str, Any], name: str) -> dict[str, Any] | None:
         return None
     for field in ("initialDelay", "period", "timeout"):
         if probe.get(field):
-            arm.duration_ms(probe[field], f"properties.{name}.{field}")
+            duration_ms(probe[field], f"properties.{name}.{field}")
     return {key: value for key, value in probe.items() if value is not None}
 
 

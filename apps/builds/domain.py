@@ -197,7 +197,7 @@ def _wheels_only() -> list[str]:
 
 
 def _install(path: Path, lock: str, interpreter: uv.Interpreter, log: Log, check: Check) -> None:
-    """Build at the final path (environments cannot be moved); the mark is written last, so a killed build is done again."""
+    """Build at the final path, for environments cannot be moved; the mark is last, so a killed build is redone."""
     if path.exists():
         shutil.rmtree(path)
     began = time.monotonic()

@@ -60,6 +60,7 @@ class Replica(models.Model):
     started_at = models.DateTimeField(null=True)
     ready_at = models.DateTimeField(null=True)
     retry_at = models.DateTimeField(null=True)
+    unready_since = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["index"]

@@ -76,6 +76,7 @@ CATALOGUE: dict[str, Entry] = {
     "out-of-memory": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} was ended because it used more than its {limit} of memory."), _("Choose an instance type with more memory.")),
     "crash-loop": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended {count} times in a row: {reason}"), _("Read the deployment's log.")),
     "not-ready": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} did not become ready within {seconds} s."), _("Read the deployment's log; a slow init() needs a longer deadline.")),
+    "unresponsive": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} did not answer for {seconds} s and was restarted."), _("Read the deployment's log; a longer liveness probe waits longer.")),
     "driver-unavailable": Entry(503, "InternalServerError", SYSTEM, _("The compute back end does not answer: {reason}"), _("See portway doctor.")),
     "gateway-refused": Entry(500, "InternalServerError", SYSTEM, _("The gateway refused the new configuration; the previous one keeps serving."), _("Report this with the evidence line; see portway logs gateway.")),
     "gateway-down": Entry(503, "InternalServerError", SYSTEM, _("The gateway did not confirm the change in time."), _("See portway status; the change is applied as soon as the gateway is back.")),
@@ -140,3 +141,25 @@ def envelope(error: dict[str, Any], details: Sequence[dict[str, Any]] = ()) -> d
         inner["details"].append({"code": "NextStep", "message": error["next"]})
     inner["additionalInfo"] = [{"type": "Portway", "info": {"code": error["code"], "fault": error["fault"]}}]
     return {"error": inner}
+
+
+def stored_problem(data: dict[str, Any]) -> Problem:
+    """A Problem again from what `Problem.as_json` stored; its text is kept as it was."""
+    code = data["code"] if data["code"] in CATALOGUE else "internal"
+    return Stored(code, data)
+
+
+class Stored(Problem):
+    """A problem read back from the database."""
+
+    def __init__(self, code: str, data: dict[str, Any]) -> None:
+        super().__init__(code, evidence=data.get("evidence", ""), target=data.get("target", ""))
+        self._data = data
+
+    @property
+    def message(self) -> str:
+        return str(self._data["message"])
+
+    @property
+    def next_step(self) -> str:
+        return str(self._data.get("next", ""))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
 from apps.builds.domain import Runnable
 from apps.compute import domain as compute
 from apps.compute.domain import Recipe
+from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
 from apps.endpoints.scripts import root_of
@@ -64,9 +66,16 @@ def build(deployment: OnlineDeployment, runnable: Runnable) -> tuple[Recipe, lis
         mem_bytes=memory,
         egress=deployment.egress,
         start_deadline_s=settings.START_DEADLINE_S,
+        liveness_s=liveness_s(deployment.liveness_probe),
         labels={**deployment.tags, "endpoint": deployment.endpoint.name, "deployment": deployment.name},
     )
     return recipe, notes
+
+
+def liveness_s(probe: dict[str, Any]) -> float:
+    """How long a ready server may be silent: period x failure threshold (defaults of spec 3.2: 10 s x 30)."""
+    period = duration_ms(probe["period"]) / 1000 if probe.get("period") else 10.0
+    return period * float(probe.get("failureThreshold") or 30)
 
 
 def model_target(model: ModelVersion, mount_path: str) -> str:

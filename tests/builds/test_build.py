@@ -90,7 +90,7 @@ def test_an_index_that_does_not_answer_is_the_systems_fault(monkeypatch):
 
 
 def test_cancelling_ends_uv():
-    class Stop(Exception):
+    class Stop(Exception):  # noqa: N818
         pass
 
     def check():

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from apps.compute import domain
 from apps.compute.domain import Recipe
+from apps.compute.drivers.fake import Fault
 from apps.compute.enums import ReplicaState
 from apps.compute.models import InstanceType, Replica
 from apps.core import leases
@@ -111,6 +112,23 @@ def test_a_replica_that_dies_later_is_restarted_at_once_and_then_with_back_off(c
     past(Replica.objects.get(), ready_at=300)
     domain.reconcile(replica_set)
     assert Replica.objects.get().exits_in_a_row == 0
+
+
+def test_a_ready_server_that_stops_answering_is_restarted_once_its_liveness_probe_gives_up(clean_driver):
+    replica_set = make()
+    settle(replica_set)
+    [handle] = clean_driver.list(owner=domain.OWNER)
+    behaviour = clean_driver.replicas[handle.name].behaviour
+    clean_driver.replicas[handle.name].behaviour = type(behaviour)(fail_on=Fault.PROBE)
+    domain.reconcile(replica_set)
+    assert (Replica.objects.get().state, Replica.objects.get().restarts) == (ReplicaState.UNREADY, 0)
+    assert domain.addresses(replica_set.pk), "the gateway's own checks keep it out, and let it back in at once"
+    past(Replica.objects.get(), unready_since=301)
+    domain.reconcile(replica_set)
+    replica = Replica.objects.get()
+    assert (replica.state, replica.restarts, replica.reason["code"]) == (ReplicaState.BACKOFF, 1, "unresponsive")
+    settle(replica_set)
+    assert Replica.objects.get().unready_since is None
 
 
 def test_scaling_in_drains_the_last_ones_only_after_the_routes_are_published(clean_driver):

@@ -121,7 +121,8 @@ class Upstream:
     async def _echo(self, headers, reader, writer) -> bool:
         magic = headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accept = base64.b64encode(hashlib.sha1(magic.encode()).digest()).decode()
-        head = f"HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
+        head = "HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+        head += f"sec-websocket-accept: {accept}\r\n\r\n"
         writer.write(head.encode())
         await writer.drain()
         while data := await reader.read(65536):

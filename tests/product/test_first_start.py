@@ -32,7 +32,7 @@ def first(folder):
 
 
 def printed_curl(text):
-    command = re.search(r"curl .*?/score$", text, re.M | re.S).group().replace("\\\n", " ")
+    command = re.search(r"curl .*?/score$", text, re.MULTILINE | re.DOTALL).group().replace("\\\n", " ")
     return [*shlex.split(command), "--silent", "--show-error", "--fail"]
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 SOCKET_DIR = "/run/s"
-"""Where a replica finds its socket folder when the driver can bind mount; see `ReplicaSpec.mounts` for when it cannot."""
+"""Where a replica finds its socket folder when the driver can bind mount; else see `ReplicaSpec`."""
 
 SOCKET_NAME = "m.sock"
 FAILURE_NAME = "failure.json"
@@ -43,7 +43,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one replica may use. `cpu_milli`: thousandths of a core; `mem_bytes`: bytes; `pids`: processes and threads."""
+    """What one replica may use: thousandths of a core, bytes, processes and threads."""
 
     cpu_milli: int
     mem_bytes: int
@@ -150,16 +150,16 @@ class Driver(Protocol):
         """Raise SpecError when this spec can never be started here. Cheap; starts nothing."""
 
     def start(self, spec: ReplicaSpec) -> Handle:
-        """Start the replica, or adopt it when one of that name lives; replace a dead one. Returns without waiting for readiness."""
+        """Start the replica, adopt a living one of that name, replace a dead one. Does not wait for readiness."""
 
     def observe(self, handle: Handle) -> Observation:
         """Tell what is true now. Never raises for a replica that is gone."""
 
     def stop(self, handle: Handle, *, grace_s: float) -> None:
-        """TERM, wait up to `grace_s` seconds, KILL. Returns when nothing of it is left. Fine when it is already gone."""
+        """TERM, wait up to `grace_s` seconds, KILL. Nothing of it is left then. Fine when it is already gone."""
 
     def forget(self, handle: Handle) -> None:
-        """Remove what a stopped replica left behind (logs, exit record, socket folder). Stops it first when it lives."""
+        """Remove what a replica left behind (logs, exit record, socket folder); stops it first when it lives."""
 
     def logs(self, handle: Handle, *, tail: int = 200) -> list[LogLine]:
         """The last `tail` lines, oldest first; also after the replica is dead, until `forget`."""

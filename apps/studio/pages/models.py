@@ -34,8 +34,8 @@ class Models(Page):
                 **counted
             ),
         )
-        newest = ModelVersion.objects.in_bulk([each.newest_pk for each in rows])  # type: ignore[attr-defined]
-        return self.page("models", rows=[(each, newest.get(each.newest_pk)) for each in rows], query=query)  # type: ignore[attr-defined]
+        newest = ModelVersion.objects.in_bulk([each.newest_pk for each in rows])
+        return self.page("models", rows=[(each, newest.get(each.newest_pk)) for each in rows], query=query)
 
 
 class ModelPage(Page):

@@ -1,0 +1,107 @@
+"""What a replica is started from: the frozen recipe of its set, and the driver that runs it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+
+from apps.compute.drivers.base import Driver, Handle, LogLine, Mount, Network, ReplicaSpec, Resources, SpecError
+from apps.compute.models import Replica
+from apps.core.errors import Problem
+
+OWNER = "portway"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one revision of a deployment runs; stored as JSON in `ReplicaSet.spec`."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    mounts: tuple[tuple[str, str], ...]
+    cpu_milli: int
+    mem_bytes: int
+    egress: bool = False
+    ready_path: str = "/readyz"
+    grace_s: float = 10.0
+    start_deadline_s: float = 300.0
+    liveness_s: float = 300.0
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Recipe:
+        return cls(**{**data, "argv": tuple(data["argv"]), "mounts": tuple(tuple(each) for each in data["mounts"])})
+
+
+@lru_cache(maxsize=8)
+def driver(name: str) -> Driver:
+    """The driver of that name, made once per process."""
+    if name == "process":
+        from apps.compute.drivers.process import ProcessDriver  # noqa: PLC0415 -- only where replicas are run
+
+        return ProcessDriver(
+            root=settings.HOME.replicas, run_dir=settings.HOME.run / "r", require=settings.ISOLATION_REQUIRED or None
+        )
+    if name == "fake":
+        from apps.compute.drivers.fake import FakeDriver  # noqa: PLC0415 -- tests and demos only
+
+        return FakeDriver(run_dir=settings.HOME.run / "r")
+    raise Problem("unsupported", what=f"Compute driver {name}", reason="this installation has process and fake")
+
+
+def replica_name(owner_key: str, revision: int, index: int) -> str:
+    """Short, because it is part of a socket's path; the same for the same replica for ever."""
+    return f"{hashlib.sha256(owner_key.encode()).hexdigest()[:10]}-r{revision}-{index}"
+
+
+def spec_of(replica: Replica) -> ReplicaSpec:
+    recipe = Recipe.from_json(replica.set.spec)
+    return ReplicaSpec(
+        name=replica.name,
+        owner=OWNER,
+        argv=recipe.argv,
+        env=recipe.env,
+        resources=Resources(cpu_milli=recipe.cpu_milli, mem_bytes=recipe.mem_bytes),
+        mounts=tuple(Mount(source, target) for source, target in recipe.mounts),
+        labels={"owner-key": replica.set.owner_key, "revision": str(replica.set.revision), **recipe.labels},
+        network=Network.EGRESS if recipe.egress else Network.NONE,
+        grace_s=recipe.grace_s,
+    )
+
+
+def handle_of(replica: Replica) -> Handle | None:
+    return Handle(**replica.handle) if replica.handle else None
+
+
+def validate(recipe: Recipe, driver_name: str) -> None:
+    """Raises Problem "unsupported" when this machine can never run the recipe."""
+    probe_spec = ReplicaSpec(
+        name="validate",
+        owner=OWNER,
+        argv=recipe.argv,
+        env=recipe.env,
+        resources=Resources(recipe.cpu_milli, recipe.mem_bytes),
+        mounts=tuple(Mount(source, target) for source, target in recipe.mounts),
+    )
+    try:
+        driver(driver_name).validate(probe_spec)
+    except SpecError as error:
+        raise Problem("unsupported", what="This deployment", reason=str(error)) from None
+
+
+def logs(replica: Replica, *, tail: int = 200) -> list[LogLine]:
+    handle = handle_of(replica)
+    return driver(replica.set.driver).logs(handle, tail=tail) if handle is not None else []
+
+
+def last_line(replica: Replica) -> str:
+    """The last line with text that a replica wrote, for the evidence of a problem."""
+    lines = [line.text for line in logs(replica, tail=30) if line.text.strip()]
+    return lines[-1][:400] if lines else ""

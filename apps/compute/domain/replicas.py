@@ -1,0 +1,185 @@
+"""One replica, one step: look at what the driver sees and do the next thing. The caller holds the set's lease."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.utils import timezone
+
+from apps.compute import probe
+from apps.compute.domain.recipes import driver, handle_of, last_line, spec_of
+from apps.compute.drivers.base import CapacityError, DriverError, DriverUnavailable, Handle, Observation, State
+from apps.compute.enums import ReplicaState
+from apps.compute.models import Replica, ReplicaSet
+from apps.core.errors import Problem
+
+log = structlog.get_logger(__name__)
+
+CRASH_LIMIT = 3  # exits while starting, one after the other, before we call it a crash loop
+BACKOFF_MAX_S = 60.0
+STEADY_S = 120.0  # ready for this long: the next exit starts at the smallest back-off again
+
+
+def update(replica: Replica, **values: Any) -> None:
+    """Write what changed; the caller holds the set's lease, so it is the only writer."""
+    changed = {name: value for name, value in values.items() if getattr(replica, name) != value}
+    if not changed:
+        return
+    for name, value in changed.items():
+        setattr(replica, name, value)
+    Replica.objects.filter(pk=replica.pk).update(**changed)
+    if "state" in changed:
+        log.info("replica.state", replica=replica.name, owner=replica.set.owner_key, state=str(replica.state))
+
+
+def advance(replica: Replica) -> None:
+    now = timezone.now()
+    if replica.state == ReplicaState.DRAINING:  # wanted again before it was stopped
+        update(replica, state=ReplicaState.STARTING)
+    if replica.state == ReplicaState.PENDING or (
+        replica.state == ReplicaState.BACKOFF and (replica.retry_at is None or replica.retry_at <= now)
+    ):
+        _start(replica)
+    elif replica.state in {ReplicaState.STARTING, ReplicaState.READY, ReplicaState.UNREADY}:
+        _look(replica)
+
+
+def _start(replica: Replica) -> None:
+    back_end = driver(replica.set.driver)
+    try:
+        handle = back_end.start(spec_of(replica))
+    except DriverUnavailable as error:
+        _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=error.retry_after)
+    except CapacityError as error:
+        problem = Problem(
+            "no-capacity", what="memory", asked=replica.set.spec["mem_bytes"], free="less", evidence=str(error)
+        )
+        _retry_start(replica, problem, after_s=5)
+    except OSError as error:  # a full disk, no file handles: this machine's trouble, not the deployment's
+        _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=5)
+    except DriverError as error:
+        problem = Problem("start-failed", deployment=replica.set.owner_key, reason=str(error), hint="")
+        if replica.set.served:
+            _retry_start(replica, problem, after_s=BACKOFF_MAX_S)
+        else:
+            update(replica, state=ReplicaState.FAILED, reason=problem.as_json())
+    else:
+        update(
+            replica,
+            state=ReplicaState.STARTING,
+            handle=asdict(handle),
+            started_at=timezone.now(),
+            ready_at=None,
+        )
+
+
+def _retry_start(replica: Replica, problem: Problem, *, after_s: float) -> None:
+    later = timezone.now() + timedelta(seconds=after_s)
+    update(replica, state=ReplicaState.BACKOFF, retry_at=later, address="", reason=problem.as_json())
+
+
+def _look(replica: Replica) -> None:
+    handle = handle_of(replica)
+    if handle is None:
+        update(replica, state=ReplicaState.PENDING)
+        return
+    seen = driver(replica.set.driver).observe(handle)
+    if seen.state in {State.EXITED, State.GONE}:
+        _ended(replica, problem_of(replica, seen))
+    elif seen.address is not None and probe.answers(seen.address, replica.set.spec["ready_path"]):
+        _answered(replica, seen)
+    elif replica.state == ReplicaState.STARTING:
+        _check_start(replica, handle)
+    else:
+        _check_liveness(replica, handle)
+
+
+def _answered(replica: Replica, seen: Observation) -> None:
+    now = timezone.now()
+    values: dict[str, Any] = {"state": ReplicaState.READY, "address": seen.address, "isolation": seen.isolation}
+    values |= {"reason": None, "unready_since": None}
+    if replica.ready_at is None:
+        values["ready_at"] = now
+    elif replica.exits_in_a_row and now - replica.ready_at > timedelta(seconds=STEADY_S):
+        values["exits_in_a_row"] = 0
+    update(replica, **values)
+    if not replica.set.served:
+        ReplicaSet.objects.filter(pk=replica.set_id).update(served=True)
+
+
+def _check_start(replica: Replica, handle: Handle) -> None:
+    """Give a server up that does not become ready in time."""
+    limit = replica.set.spec["start_deadline_s"]
+    if replica.started_at is None or timezone.now() - replica.started_at <= timedelta(seconds=limit):
+        return
+    name = replica.set.owner_key
+    problem = Problem("not-ready", deployment=name, seconds=int(limit), evidence=last_line(replica))
+    driver(replica.set.driver).stop(handle, grace_s=1.0)
+    if replica.set.served:
+        _retry_start(replica, problem, after_s=5)
+    else:
+        update(replica, state=ReplicaState.FAILED, reason=problem.as_json())
+
+
+def _check_liveness(replica: Replica, handle: Handle) -> None:
+    """Restart a server that was ready and has not answered for as long as its liveness probe allows."""
+    now = timezone.now()
+    since = replica.unready_since or now
+    update(replica, state=ReplicaState.UNREADY, unready_since=since)
+    limit = replica.set.spec["liveness_s"]
+    if now - since > timedelta(seconds=limit):
+        driver(replica.set.driver).stop(handle, grace_s=1.0)
+        evidence = last_line(replica)
+        _ended(
+            replica, Problem("unresponsive", deployment=replica.set.owner_key, seconds=int(limit), evidence=evidence)
+        )
+
+
+PERMANENT = {"script-import", "script-function", "script-init", "model-load"}  # trying again changes nothing
+SAID_AS_IT_IS = PERMANENT | {"out-of-memory"}
+RUNTIME_CODES = {
+    "UserScriptImportError": "script-import",
+    "UserScriptFunctionNotFound": "script-function",
+    "UserScriptInitFailed": "script-init",
+    "ModelLoadFailed": "model-load",
+}
+
+
+def problem_of(replica: Replica, seen: Observation) -> Problem:
+    """Why a replica ended, in the catalogue's words, with the line that proves it."""
+    name = replica.set.owner_key
+    if seen.oom:
+        limit = f"{replica.set.spec['mem_bytes'] // 2**20} MiB"
+        return Problem("out-of-memory", deployment=name, limit=limit, evidence=last_line(replica))
+    if seen.failure is not None:
+        code = RUNTIME_CODES.get(seen.failure.code, "start-failed")
+        return Problem(code, evidence=seen.failure.evidence, reason=seen.failure.message, deployment=name, hint="")
+    reason = "it left no trace" if seen.state is State.GONE else f"exit code {seen.exit_code}"
+    if seen.exit_code is not None and seen.exit_code < 0:
+        reason = f"killed by signal {-seen.exit_code}"
+    return Problem(
+        "start-failed", deployment=name, reason=reason, hint="Read the deployment's log.", evidence=last_line(replica)
+    )
+
+
+def _ended(replica: Replica, problem: Problem) -> None:
+    was_ready = replica.ready_at is not None
+    exits = replica.exits_in_a_row + 1
+    log.warning("replica.exited", replica=replica.name, owner=replica.set.owner_key, reason=problem.message)
+    values = {"exits_in_a_row": exits, "restarts": replica.restarts + 1, "address": "", "unready_since": None}
+    never_served = not was_ready and not replica.set.served
+    if never_served and (problem.code in PERMANENT or exits >= CRASH_LIMIT):
+        reason = problem if problem.code in SAID_AS_IT_IS else _crash_loop(replica, problem, exits)
+        update(replica, state=ReplicaState.FAILED, reason=reason.as_json(), **values)
+        return
+    delay = 0.0 if was_ready and exits == 1 else min(BACKOFF_MAX_S, 0.5 * 2 ** (exits - 1))
+    later = timezone.now() + timedelta(seconds=delay)
+    update(replica, state=ReplicaState.BACKOFF, reason=problem.as_json(), retry_at=later, **values)
+
+
+def _crash_loop(replica: Replica, problem: Problem, exits: int) -> Problem:
+    name = replica.set.owner_key
+    return Problem("crash-loop", deployment=name, count=exits, reason=problem.message, evidence=problem.evidence)
