@@ -14,7 +14,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.servers.basehttp import WSGIRequestHandler, WSGIServer
 
-from apps.registry.mlflow_client import _Link
+from apps.core.unixhttp import UnixConnection
 
 SOURCE = Path(__file__).resolve().parent.parent
 API = "/mlflow/api/2.0/mlflow/"
@@ -45,7 +45,7 @@ def start_mlflow():
 
 def call(method, path, body=None, *, workspace="default", user="test", **headers):
     """(status, parsed answer) of a request to MLflow's socket, as the gateway would send it."""
-    link = _Link(settings.HOME.mlflow_socket)
+    link = UnixConnection(settings.HOME.mlflow_socket, timeout=10)
     sent = {"x-portway-user": user, "x-mlflow-workspace": workspace, "content-type": "application/json"} | headers
     data = body if isinstance(body, bytes) or body is None else json.dumps(body)
     try:

@@ -47,6 +47,7 @@ workspace_urls: list[URLPattern] = [
     path(ENDPOINT, online.Endpoint.as_view(), name="endpoint"),
     path(f"{ENDPOINT}/listKeys", online.ListKeys.as_view(), name="list-keys"),
     path(f"{ENDPOINT}/regenerateKeys", online.RegenerateKeys.as_view(), name="regenerate-keys"),
+    path(f"{ENDPOINT}/metrics", online.Metrics.as_view(), name="metrics"),
     path(f"{ENDPOINT}/token", online.Token.as_view(), name="token"),
     path(f"{ENDPOINT}/deployments", online.Deployments.as_view(), name="deployments"),
     path(DEPLOYMENT, online.Deployment.as_view(), name="deployment"),

@@ -2,12 +2,13 @@
 
 import http.client
 import json
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from apps.core.unixhttp import UnixConnection
 
 DEFAULT_TIMEOUT_S = 2.0
 OK = 200
@@ -17,17 +18,6 @@ CLUSTERS = r"^cluster\.(dep__[^.]*|web|mlflow)\."
 
 class AdminDown(Exception):  # noqa: N818  it is a state of affairs, reads better so
     """Envoy does not answer on its admin socket."""
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("envoy", timeout=timeout)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +110,7 @@ class Admin:
         return {name: _cluster(name, values) for name, values in fields.items()}
 
     def _call(self, method: str, target: str) -> str:
-        connection = _UnixConnection(self._path, self._timeout_s)
+        connection = UnixConnection(self._path, timeout=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         try:
             connection.request(method, target)

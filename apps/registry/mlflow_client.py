@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
 
 from apps.core.errors import Problem
+from apps.core.unixhttp import UnixConnection
 from apps.registry.mlflow_paths import PREFIX
 
 TIMEOUT_S = 10.0
@@ -21,24 +20,13 @@ MOST_PAGES = 500
 API = f"{PREFIX}/api/2.0/mlflow/"
 
 
-class _Link(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_S)
-        self.sock.connect(str(self.path))
-
-
 def get(path: str, *, workspace: str, **query: Any) -> dict[str, Any] | None:
     """The answer to a GET in one of MLflow's workspaces; None when there is no such thing.
 
     Raises:
         Problem: "unavailable" when the server does not answer, or not sensibly.
     """
-    link = _Link(settings.HOME.mlflow_socket)
+    link = UnixConnection(settings.HOME.mlflow_socket, timeout=TIMEOUT_S)
     headers = {"x-portway-user": "portway", "x-mlflow-workspace": workspace}
     try:
         link.request("GET", f"{API}{path}?{urlencode(query)}", headers=headers)

@@ -34,6 +34,7 @@ EXPECTED = {
     "onlineEndpoints/<str:endpoint>/listKeys": {"post": KEYS},
     "onlineEndpoints/<str:endpoint>/regenerateKeys": {"post": KEYS},
     "onlineEndpoints/<str:endpoint>/token": {"post": KEYS},
+    "onlineEndpoints/<str:endpoint>/metrics": {"get": READ},
     "onlineEndpoints/<str:endpoint>/deployments": {"get": READ},
     "onlineEndpoints/<str:endpoint>/deployments/<str:deployment>": {
         "get": READ,
@@ -101,7 +102,7 @@ CASES = [(path, method, need) for path, methods in EXPECTED.items() for method, 
 @pytest.mark.parametrize(
     ("path", "method", "need"), CASES, ids=[f"{method} {path or '.'}" for path, method, _ in CASES]
 )
-def test_strangers_see_nothing_and_readers_change_nothing(rows, people, path, method, need):
+def test_strangers_see_nothing_and_readers_change_nothing(envoy_process, rows, people, path, method, need):
     url = concrete(path, rows)
 
     def status(user):
