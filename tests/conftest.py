@@ -31,6 +31,18 @@ def pytest_sessionfinish(session) -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """PostgreSQL drops no database that a thread of ours is still connected to."""
+    yield
+    from django.db import connection
+
+    if connection.vendor == "postgresql":
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(f"{others} AND pid <> pg_backend_pid()")
+
+
 @pytest.fixture
 def workspace(db):
     from apps.accounts.models import Workspace
@@ -96,8 +108,8 @@ def world(transactional_db, envoy_process, settings):
 
 
 @pytest.fixture(scope="session")
-def mlflow_process():
-    """The real MLflow server for the whole run, on the settings' own socket."""
+def mlflow_process(django_db_setup):
+    """The real MLflow server for the whole run, on the settings' own socket; ended before the test database goes."""
     from tests.mlflow_parts import start_mlflow
 
     process = start_mlflow()

@@ -1,5 +1,6 @@
 """A real MLflow server and a web behind the real gateway, and small requests straight to MLflow's socket."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -49,7 +50,8 @@ def call(method, path, body=None, *, workspace="default", user="test", **headers
     sent = {"x-portway-user": user, "x-mlflow-workspace": workspace, "content-type": "application/json"} | headers
     data = body if isinstance(body, bytes) or body is None else json.dumps(body)
     try:
-        link.request(method, path, data, {name: value for name, value in sent.items() if value is not None})
+        with contextlib.suppress(BrokenPipeError):  # refused before the body was read: the answer is there all the same
+            link.request(method, path, data, {name: value for name, value in sent.items() if value is not None})
         answer = link.getresponse()
         text = answer.read()
     finally:

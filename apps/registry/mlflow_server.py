@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sysconfig
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 from django.conf import settings
 
@@ -75,10 +76,14 @@ def artifact_root(home: Home) -> Path:
 
 
 def store_uri(home: Home) -> str:
-    """SQLAlchemy's address of the database."""
-    if settings.DATABASE_URL:
-        return "postgresql+psycopg://" + settings.DATABASE_URL.partition("://")[2]
-    return f"sqlite:///{home.root / 'mlflow.sqlite3'}"
+    """SQLAlchemy's address of the database. The host goes into the query: there it may be a socket's folder too."""
+    if not settings.DATABASE_URL:
+        return f"sqlite:///{home.root / 'mlflow.sqlite3'}"
+    database = settings.DATABASES["default"]
+    user = ":".join(quote(database[each], safe="") for each in ("USER", "PASSWORD") if database[each])
+    where = {"host": database["HOST"], "port": str(database["PORT"] or "")}
+    query = urlencode({name: value for name, value in where.items() if value})
+    return f"postgresql+psycopg://{user}@/{quote(database['NAME'], safe='')}" + (f"?{query}" if query else "")
 
 
 def _hosts() -> list[str]:
