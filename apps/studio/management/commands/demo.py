@@ -50,6 +50,8 @@ class Command(BaseCommand):
                 spec=EndpointSpec(description="Demo: progression of diabetes after one year"),
             )  # fmt: skip
             self._wait(operation)
+        for cut_off in Operation.objects.filter(lock=domain.lock_of(endpoint), state__in=OperationState.live()):
+            self._wait(cut_off)  # by the end of an earlier start
         models, sample = self._models(folder, workspace, admin)
         self._deploy(endpoint, "blue", models["blue"], admin)
         self._traffic(endpoint, {"blue": 100}, admin)
