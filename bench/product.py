@@ -41,7 +41,7 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-class Failed(Exception):
+class Failed(Exception):  # noqa: N818 -- a sentence, not a kind of error
     """The product did not do what was asked; carries what it said."""
 
 

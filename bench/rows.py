@@ -110,7 +110,11 @@ def memory(bench: Bench) -> Iterator[Row]:
     sizes = {part: sum(map(proportional_mib, product.pids(part))) for part in PARTS[1:]}
     sizes["supervisor"] = sum(map(proportional_mib, _unnamed(product)))
     text = " ".join(f"{part} {sizes[part]:.0f}" for part in PARTS)
-    yield Row("memory of the idle control plane (PSS, without replicas)", f"{sum(sizes.values()):.0f} MiB", f"≤ 600 MB ({text})")
+    yield Row(
+        "memory of the idle control plane (PSS, without replicas)",
+        f"{sum(sizes.values()):.0f} MiB",
+        f"≤ 600 MB ({text})",
+    )
 
 
 def _unnamed(product: Product) -> list[int]:
@@ -134,7 +138,9 @@ def requests(bench: Bench) -> Iterator[Row]:
     key, body = bench.call["key"], bench.call["body"]
     one = {**body["input_data"], "data": body["input_data"]["data"][:1]}
     headers = {"Authorization": f"Bearer {key}", "azureml-model-deployment": "blue"}
-    ours, plain = (wrk.script(bench.folder / f"{n}.lua", {"input_data": one}, h) for n, h in (("a", headers), ("b", {})))
+    ours, plain = (
+        wrk.script(bench.folder / f"{n}.lua", {"input_data": one}, h) for n, h in (("a", headers), ("b", {}))
+    )
     with fastapi(product.home / "uploads" / "demo" / "blue") as port:
         sides = [
             wrk.Side("FastAPI bare", f"http://127.0.0.1:{port}/score", plain),
@@ -149,8 +155,8 @@ def requests(bench: Bench) -> Iterator[Row]:
             wrk.interleaved(sides, connections, rounds=bench.rounds)
             base = sides[0].rate
             for side in sides:
-                target = "≥ 1.5 ×" if (connections, side.name) == (16, "Portway, plain HTTP") else ""
-                value = f"{side.rate:,.0f}/s  {side.rate / base:.2f} ×"
+                target = "≥ 1.5x" if (connections, side.name) == (16, "Portway, plain HTTP") else ""
+                value = f"{side.rate:,.0f}/s  {side.rate / base:.2f}x"
                 yield Row(f"{connections:>3} connections  {side.name}  (p50 {side.middle})", value, target)
 
 
@@ -234,7 +240,9 @@ def publish(bench: Bench) -> Iterator[Row]:
     )
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    seconds = statistics.median(float(line) for line in done.stdout.splitlines() if line[:1].isdigit() and " " not in line)
+    seconds = statistics.median(
+        float(line) for line in done.stdout.splitlines() if line[:1].isdigit() and " " not in line
+    )
     yield Row("1,000 endpoints: a change published", f"{seconds:.2f} s", "≤ 1 s")
 
 
@@ -243,7 +251,9 @@ def runtime(_bench: Bench) -> Iterator[Row]:
     if reason := wrk.missing():
         yield Row("scoring server alone", "skipped", reason)
         return
-    done = subprocess.run([PYTHON, "-m", "bench.runtime"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [PYTHON, "-m", "bench.runtime"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
     if done.returncode:
         raise RuntimeError(done.stderr.strip()[-300:])
     for line in done.stdout.splitlines():

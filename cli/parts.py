@@ -109,7 +109,11 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
             stop_wait_s=8,
         ),
         Part("controller", (python, "manage.py", "controller"), priority=50),
-        Part("mlflow", (*fresh, str(home.mlflow_socket), python, "manage.py", "mlflow_server"), priority=60, nice=10, late=True),
+        Part(
+            "mlflow",
+            (*fresh, str(home.mlflow_socket), python, "manage.py", "mlflow_server"),
+            priority=60, nice=10, late=True,
+        ),
     ]  # fmt: skip
 
 

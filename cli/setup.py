@@ -1,4 +1,4 @@
-"""What is done once while Portway starts: `manage.py bootstrap`, which goes on to set up the demo. Standard library only."""
+"""What is done once while Portway starts: the bootstrap, which goes on to set up the demo. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 from cli import parts, processes
 from cli.home import Home, env_bool
@@ -22,14 +22,14 @@ class SetupError(Exception):
 
 
 class Setup:
-    """The bootstrap and the training of the demo's models, side by side. A context: nothing of it outlives the block."""
+    """The bootstrap and the training of the demo's models, side by side; nothing of it outlives the block."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
         self.children: list[subprocess.Popen[bytes]] = []
         self.demo: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Setup:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,7 +75,7 @@ class Setup:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if name == "setup" else log,
                 stderr=log,
-                preexec_fn=processes.die_with_parent,
+                preexec_fn=processes.die_with_parent,  # noqa: PLW1509 -- there are no threads
             )
         self.children.append(child)
         return child

@@ -173,7 +173,7 @@ def _supervise(
         stdout=subprocess.DEVNULL,
         stderr=(home.logs / "supervisor.err").open("wb"),
         start_new_session=True,
-        preexec_fn=processes.die_with_parent,  # it stops the parts then, instead of running on unseen
+        preexec_fn=processes.die_with_parent,  # noqa: PLW1509 -- there are no threads
     )
     try:
         failed = _follow(home, ports, first, child, stopping, setup, old_gateway)

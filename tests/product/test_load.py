@@ -45,7 +45,7 @@ def test_ten_thousand_requests_through_shift_roll_and_kill(product, two, echo):
     def changes():
         for step in range(1, 6):
             product.traffic("shift", blue=100 - 10 * step, green=10 * step)
-        victim = sorted(replicas_of_deployment(product, "blue").items())[0][1]
+        victim = min(replicas_of_deployment(product, "blue").items())[1]
         killed_at.append(time.monotonic())
         os.kill(victim["server"], signal.SIGKILL)
         product.deploy("shift", "green", count=2, environmentVariables={"COLOUR": "green2"}, **echo)
@@ -73,15 +73,22 @@ def test_from_a_registered_script_to_its_first_answer(product, echo, two, cached
     """Without a network the packages come from uv's cache; the environment itself is a new one."""
     name = "again" if cached else "fresh"
     started = time.monotonic()
-    environment = product.register("environments", name, "1", condaFile="dependencies: [python=3.11, pip, {pip: [packaging]}]\n")
+    environment = product.register(
+        "environments", name, "1", condaFile="dependencies: [python=3.11, pip, {pip: [packaging]}]\n"
+    )
     product.deploy("shift", name, **{**echo, "environmentId": environment})
-    answer = product.request("POST", "/e/shift/score", {}, {"Authorization": f"Bearer {two}", "azureml-model-deployment": name})
+    answer = product.request(
+        "POST", "/e/shift/score", {}, {"Authorization": f"Bearer {two}", "azureml-model-deployment": name}
+    )
     assert (answer[0], answer[2]) == (200, "none")
     print(f"environment {'cached' if cached else 'built'}: {time.monotonic() - started:.2f} s")
 
 
 def test_the_control_plane_fits_into_its_memory(product, two):
     """Without replicas and the MLflow server; bench measures, this only catches a part that grows out of all bounds."""
-    sizes = {part: sum(map(proportional_mib, product.pids(part))) for part in ("web", "worker", "controller", "gateway", "broker")}
+    sizes = {
+        part: sum(map(proportional_mib, product.pids(part)))
+        for part in ("web", "worker", "controller", "gateway", "broker")
+    }
     print({part: round(size) for part, size in sizes.items()})
     assert all(0 < size < 500 for size in sizes.values()), sizes
