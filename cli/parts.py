@@ -60,6 +60,8 @@ def broker(home: Home) -> Part:
             str(home.run),
             "--daemonize",
             "no",
+            "--set-proc-title",
+            "no",  # it would write over its environment, by which we find what was left behind
         ),  # fmt: skip
         priority=10,
     )
