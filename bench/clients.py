@@ -30,6 +30,7 @@ class Load:
     pause_s: float = 0.0
     failures: list[Failure] = field(default_factory=list)
     answers: dict[str, int] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -88,6 +89,7 @@ class Load:
     def _count(self, text: str) -> None:
         with self._lock:
             self.answers[text] = self.answers.get(text, 0) + 1
+            self.last[text] = time.time()
 
     def _fail(self, what: str) -> None:
         with self._lock:

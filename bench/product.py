@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-class Failed(Exception):
+class Failed(Exception):  # noqa: N818 -- a sentence, not a kind of error
     """The product did not do what was asked; carries what it said."""
 
 
@@ -53,6 +54,8 @@ class Product:
         ports = {"PORTWAY_PORT": self.tls, "PORTWAY_HTTP_PORT": self.http, "PORTWAY_PRIVATE_PORT": self.private}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PORTWAY_", "DJANGO_"))}
         kept = {name: value for name, value in kept.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+        if kept.pop("PYTHONDONTWRITEBYTECODE", ""):  # users have byte code: keep ours where it disturbs nobody
+            kept["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / f"portway-bytecode-{os.getuid()}")
         self.environment = {**kept, "PORTWAY_HOME": str(home), **{k: str(v) for k, v in ports.items()}, **environment}
         self.process: subprocess.Popen[bytes] | None = None
         self.output = home.parent / f"{home.name}.out"

@@ -60,6 +60,8 @@ def broker(home: Home) -> Part:
             str(home.run),
             "--daemonize",
             "no",
+            "--set-proc-title",
+            "no",  # it would write over its environment, by which we find what was left behind
         ),
         priority=10,
     )
@@ -77,6 +79,7 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
     """Every part this installation runs by itself; a broker only when no REDIS_URL names another."""
     python = sys.executable
     granian = (str(SCRIPTS / "granian"), "--interface")
+    fresh = (python, "-m", "cli.fresh")
     found = [] if environment.get("REDIS_URL") else [broker(home)]
     return [
         *found,
@@ -84,7 +87,7 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
         Part(
             "web",
             (
-                *granian, "asginl",
+                *fresh, str(home.web_socket), *granian, "asginl",
                 "--uds", str(home.web_socket),
                 "--uds-permissions", "600",
                 "--no-access-log",
@@ -108,7 +111,11 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
             stop_wait_s=8,
         ),
         Part("controller", (python, "manage.py", "controller"), priority=50),
-        Part("mlflow", (python, "manage.py", "mlflow_server"), priority=60, nice=10, late=True),
+        Part(
+            "mlflow",
+            (*fresh, str(home.mlflow_socket), python, "manage.py", "mlflow_server"),
+            priority=60, nice=10, late=True,
+        ),
     ]  # fmt: skip
 
 

@@ -1,15 +1,14 @@
-"""What is done once while Portway starts: `manage.py bootstrap`, which goes on to set up the demo. Standard library only."""
+"""What is done once while Portway starts: the bootstrap, which goes on to set up the demo. Standard library only."""
 
 from __future__ import annotations
 
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 from cli import parts, processes
 from cli.home import Home, env_bool
@@ -22,14 +21,14 @@ class SetupError(Exception):
 
 
 class Setup:
-    """The bootstrap and the training of the demo's models, side by side. A context: nothing of it outlives the block."""
+    """The bootstrap and the demo, as one child process; nothing of it outlives the block."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
         self.children: list[subprocess.Popen[bytes]] = []
         self.demo: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Setup:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,11 +44,11 @@ class Setup:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        left = [each for each in processes.leftovers(self.home) if each.part in {"setup", "training"}]
-        processes.end(left, grace_s=1.0)  # what they had started themselves: uv, compilers
+        left = [each for each in processes.leftovers(self.home) if each.part == "setup"]
+        processes.end(left, grace_s=1.0)  # what it had started itself: uv, the training
 
     def run(self) -> dict[str, Any]:
-        """Start all; what the bootstrap reports. The demo goes on as `self.demo`.
+        """Start it; what the bootstrap reports. The demo goes on as `self.demo`.
 
         Raises:
             SetupError: the bootstrap failed.
@@ -58,10 +57,6 @@ class Setup:
         wanted = env_bool("PORTWAY_DEMO", default=True) and not sample(self.home).get("complete")
         command = [sys.executable, "manage.py", "bootstrap"]
         child = self._start("setup", [*command, "--demo", str(folder)] if wanted else command)
-        if wanted and not (folder / "sample.json").exists():  # needs no database, so it goes on beside
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            self._start("training", [sys.executable, str(parts.SOURCE / "examples" / "demo" / "train.py"), str(folder)])
         report = self._report(child)
         self.demo = child if wanted else None
         return report
@@ -73,9 +68,9 @@ class Setup:
                 cwd=parts.SOURCE,
                 env={**parts.environment_of(self.home), "PORTWAY_PART": name},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if name == "setup" else log,
+                stdout=subprocess.PIPE,
                 stderr=log,
-                preexec_fn=processes.die_with_parent,
+                preexec_fn=processes.die_with_parent,  # noqa: PLW1509 -- there are no threads
             )
         self.children.append(child)
         return child

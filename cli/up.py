@@ -173,13 +173,16 @@ def _supervise(
         stdout=subprocess.DEVNULL,
         stderr=(home.logs / "supervisor.err").open("wb"),
         start_new_session=True,
-        preexec_fn=processes.die_with_parent,  # it stops the parts then, instead of running on unseen
+        preexec_fn=processes.die_with_parent,  # noqa: PLW1509 -- there are no threads
     )
+    stop = True
     try:
         failed = _follow(home, ports, first, child, stopping, setup, old_gateway)
+        stop = not failed  # without its supervisor everything still runs, and predictions go on
     finally:
         setup.stop()  # a demo at work would fight with what stops now
-        _stop(home, child)
+        if stop:
+            _stop(home, child)
     return 1 if failed else 0
 
 
@@ -218,7 +221,11 @@ def _follow(
     if stopping:
         print("\nstopping …", flush=True)
     else:
-        print(f"the supervisor ended unexpectedly; see {home.logs / 'supervisor.log'}", file=sys.stderr)
+        print(
+            f"the supervisor ended unexpectedly; see {home.logs / 'supervisor.log'}. Models still answer: "
+            "`portway up` takes over, `portway down` stops them.",
+            file=sys.stderr,
+        )
     return not stopping
 
 
@@ -295,6 +302,8 @@ def down(home: Home) -> int:
     if pid is None:
         left = processes.leftovers(home)
         processes.end(left, grace_s=5.0)
+        if any(home.replicas.glob("*/shim.json")):
+            _stop_replicas(home)
         print("Portway was not running" + (f"; ended {len(left)} left-over processes." if left else "."))
         return 0
     os.kill(pid, signal.SIGTERM)

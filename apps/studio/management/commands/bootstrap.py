@@ -50,7 +50,7 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(report))
         self.stdout.flush()
         if demo:  # in this process: another one would import everything again while all parts do so too
-            call_command("demo", demo, stdout=self.stderr, skip_checks=True)
+            call_command("demo", demo, stdout=self.stderr)
 
     def _sdk_token(self, admin: User) -> None:
         """The token `portway sdk-env` prints: readable only by the user who runs Portway."""
