@@ -44,7 +44,7 @@ _CLASSES = frozenset(
     "GradientBoostingRegressor HistGradientBoostingClassifier HistGradientBoostingRegressor IsolationForest "
     # others
     "KNeighborsClassifier KNeighborsRegressor GaussianNB MultinomialNB ComplementNB BernoulliNB MLPClassifier "
-    "MLPRegressor KMeans MiniBatchKMeans GaussianMixture DummyClassifier DummyRegressor "
+    "MLPRegressor KMeans MiniBatchKMeans GaussianMixture "
     # transformers
     "StandardScaler MinMaxScaler MaxAbsScaler RobustScaler Normalizer Binarizer PolynomialFeatures PowerTransformer "
     "QuantileTransformer SplineTransformer KBinsDiscretizer PCA IncrementalPCA TruncatedSVD SimpleImputer "
