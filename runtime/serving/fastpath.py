@@ -133,6 +133,28 @@ def _plain(layout: Layout, rows: Any) -> bool:
     return True
 
 
+def numbers(layout: Layout) -> Callable[[list[list[Any]]], Any]:
+    """From plain rows to the array that scikit-learn makes of their frame; for layouts without strings.
+
+    check_array takes the common type of a frame's columns, and floats for booleans. A value still goes through its own
+    column's type, so that an integer too large for it raises here too.
+    """
+    import numpy as np
+
+    kinds = ["float64" if kind == "bool" else kind for kind in layout.dtypes]
+    common = np.result_type(*set(kinds))
+    if len(set(kinds)) == 1:
+        return lambda rows: np.array(rows, dtype=common)
+
+    def mixed(rows: list[list[Any]]) -> Any:
+        found = np.empty((len(rows), layout.width), dtype=common)
+        for number, values in enumerate(zip(*rows)):
+            found[:, number] = np.array(values, dtype=kinds[number])
+        return found
+
+    return mixed
+
+
 class FastPath:
     """Predicts many rows at once by the shortest way that was proved equal."""
 

@@ -1,19 +1,24 @@
-"""MLflow models without code: load through pyfunc, answer Azure's and MLflow's callers."""
+"""MLflow models without code: answer Azure's and MLflow's callers, by the shortest way that gives MLflow's answer.
+
+A model of plain structure starts without MLflow (direct.py); the first request that needs more waits while MLflow loads
+it too. From then on everything is as it is for any other model, and what the direct way answered is proved.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
-from . import fastpath, jsonio, mlflow_schema, rowwise
-from .failures import Record, StartError, evidence_of
+from . import direct, fastpath, imports, jsonio, mlflow_schema, pyfunc
+from .failures import Record, StartError
 from .lane import Item, Lane
 from .log import log
-from .mlflow_input import Parsed, Reader, document, is_csv
+from .mlflow_input import document, is_csv
 from .pool import Pool, RunTimeout
 from .script import RUN_FAILED_TEXT
 from .settings import Settings
@@ -23,7 +28,8 @@ from .web import JSON, RUN_OK, BadInputError, Reply, Request, error
 _BIG_BODY = 64 * 1024
 """Larger bodies are read on the model's thread: reading them takes longer than a health answer should wait."""
 
-_TEXT_LIMIT = 1000
+_NEEDS_MLFLOW = Reply(0, (), b"")
+"""Never sent: says that a request must be answered again when MLflow is there."""
 
 
 def load(path: Path, settings: Settings, record: Record) -> MlflowModel:
@@ -35,51 +41,44 @@ def load(path: Path, settings: Settings, record: Record) -> MlflowModel:
             "The model folder has no MLmodel file; register the folder that MLflow saved, or set a scoring script.",
             f"{path / 'MLmodel'}: no such file",
         )
+    found = _direct(path) if settings.max_batch > 1 else None
+    if found is not None:
+        return MlflowModel(path, found.metadata, found, None)
+    slow = pyfunc.load(path)
+    return MlflowModel(path, slow.metadata, slow.fast() if settings.max_batch > 1 else None, slow)
+
+
+def _direct(path: Path) -> direct.Direct | None:
     try:
-        import mlflow.pyfunc
-    except ImportError as exc:
-        traceback.print_exc()
-        raise StartError(
-            "ModelLoadFailed",
-            f"MLflow cannot be imported in the model's environment ({exc}); add mlflow to its packages.",
-            evidence_of(exc, None),
-        ) from exc
-    try:
-        return MlflowModel(mlflow.pyfunc.load_model(str(path)), path, settings)
-    except BaseException as exc:
-        traceback.print_exc()
-        hint = "the environment's packages must match those the model was saved with (requirements.txt beside MLmodel)"
-        if isinstance(exc, ModuleNotFoundError):
-            hint = f"add the package that provides {exc.name!r} to the environment"
-        raise StartError(
-            "ModelLoadFailed",
-            f"The MLflow model could not be loaded: {type(exc).__name__}: {_first_line(exc)}; {hint}.",
-            evidence_of(exc, path),
-        ) from exc
+        with imports.uncollected():
+            found = direct.load(path)
+    except Exception as exc:  # noqa: BLE001 -- MLflow decides whether it is an error, and says so
+        log.info("MLflow is loaded at the start, because the model is not one to serve directly: %s", str(exc)[:300])
+        return None
+    gc.freeze()  # what was imported stays; no later collection need look at it
+    log.info("Rows of this model are batched; the way from JSON to predict: %s", found.way)
+    return found
 
 
 class MlflowModel:
-    def __init__(self, model: Any, path: Path, settings: Settings) -> None:
-        import inspect
-
-        self._model = model
+    def __init__(
+        self, path: Path, metadata: Any, fast: fastpath.FastPath | direct.Direct | None, slow: pyfunc.Pyfunc | None
+    ) -> None:
         self._path = path
-        self._reader = Reader(model.metadata)
-        self._takes_params = "params" in inspect.signature(model.predict).parameters
-        self._known_make = rowwise.is_row_wise(model)
-        self._fast: fastpath.FastPath | None = None
-        layout = fastpath.layout_of(model.metadata.get_input_schema())
-        if layout is not None and self._known_make and settings.max_batch > 1 and not self._has_params():
-            self._fast = fastpath.FastPath(layout, model)
+        self._metadata = metadata
+        self._fast = fast
+        self._slow = slow
+        self._later: pyfunc.Later | None = None
         self._pool: Pool | None = None
         self._lane: Lane | None = None
 
     def schemas(self) -> Schemas:
-        return mlflow_schema.schemas(self._model.metadata, self._path)
+        return mlflow_schema.schemas(self._metadata, self._path)
 
     def bind(self, loop: asyncio.AbstractEventLoop, settings: Settings, slots: int) -> None:
         # With batches one thread is the right number: more would take work from each other's batches.
         self._pool = Pool(loop, 1 if self._fast else slots, settings.timeout_ms)
+        self._later = pyfunc.Later(loop, self._load_slow)
         if self._fast is not None:
             self._lane = Lane(loop, self._pool, self._answer, settings.max_batch)
 
@@ -88,17 +87,27 @@ class MlflowModel:
             return Reply(200, (("content-type", "text/html; charset=utf-8"), RUN_OK), b"")
         if request.method == "GET":
             return error(405, "Method not allowed")
-        assert self._pool is not None  # noqa: S101 -- bind() came first
         try:
-            if self._lane is not None:
-                return await self._lane.submit(self._item(request))
-            is_csv(request)
-            replies: list[Reply] = await self._pool.run(self._answer, [Item(request, None, None, bare=False)])
-            return replies[0]
+            reply = await self._score(request)
+            if reply is _NEEDS_MLFLOW:
+                await self._with_mlflow()
+                reply = await self._score(request)
         except BadInputError as exc:
             return error(exc.status, str(exc))
-        except RunTimeout as exc:
-            return error(500, str(exc), run_failed=True)
+        except (RunTimeout, StartError) as exc:
+            return error(500, RUN_FAILED_TEXT if isinstance(exc, StartError) else str(exc), run_failed=True)
+        return reply
+
+    async def _score(self, request: Request) -> Reply:
+        assert self._pool is not None  # noqa: S101 -- bind() came first
+        if self._lane is not None:
+            item = self._item(request)
+            if self._slow is None and item.rows is None and len(request.body) <= _BIG_BODY:
+                return _NEEDS_MLFLOW  # it would only stand in the way of those that need not wait
+            return await self._lane.submit(item)
+        is_csv(request)
+        replies: list[Reply] = await self._pool.run(self._answer, [Item(request, None, None, bare=False)])
+        return replies[0]
 
     def _item(self, request: Request) -> Item:
         if is_csv(request) or len(request.body) > _BIG_BODY or self._fast is None:
@@ -116,11 +125,13 @@ class MlflowModel:
 
     def _together(self, batch: list[Item]) -> list[Reply] | None:
         """One predict for all; None when it failed or gave something that cannot be dealt out."""
-        assert self._fast is not None  # noqa: S101 -- only then do items have rows
+        fast = self._fast
+        if fast is None:  # MLflow, loaded meanwhile, does not take the model for one to batch
+            return None
         rows = [row for item in batch for row in item.rows or ()]
         started = time.perf_counter()
         try:
-            values = _values(self._fast.predict(rows))
+            values = _values(fast.predict(rows))
             if not isinstance(values, list) or len(values) != len(rows):
                 return None
             took = time.perf_counter() - started
@@ -139,39 +150,48 @@ class MlflowModel:
         if item.rows is not None and self._fast is not None:
             with contextlib.suppress(Exception):  # pyfunc's own way gives the better error
                 return _reply(_values(self._fast.predict(item.rows)), item.bare, time.perf_counter() - started)
-        try:
-            if item.doc is None and not is_csv(item.request):
+        if item.doc is None and not is_csv(item.request):
+            try:
                 item.doc = document(item.request.body)
-                found = None if self._fast is None else fastpath.rows_in(self._fast.layout, item.doc)
-                if found is not None:
-                    item.rows, item.bare = found
-                    return self._one(item)
-            parsed = self._reader.csv(item.request.body) if item.doc is None else self._reader.read(item.doc)
-        except BadInputError as exc:
-            return error(exc.status, str(exc))
-        except Exception as exc:  # noqa: BLE001 -- MLflow's converters raise many kinds
-            return error(400, _input_text(exc))
-        return self._full(parsed)
+            except BadInputError as exc:
+                return error(exc.status, str(exc))
+            found = None if self._fast is None else fastpath.rows_in(self._fast.layout, item.doc)
+            if found is not None:
+                item.rows, item.bare = found
+                return self._one(item)
+        if self._slow is None:
+            return _NEEDS_MLFLOW
+        return self._slow.answer(item.request, item.doc, lambda result, bare, took: _reply(_values(result), bare, took))
 
-    def _full(self, parsed: Parsed) -> Reply:
-        """Pyfunc's own predict: signature enforced, params passed on."""
-        started = time.perf_counter()
+    async def _with_mlflow(self) -> None:
+        assert self._later is not None  # noqa: S101 -- bind() came first
+        slow, fast = await self._later.get()
+        if self._slow is None:
+            # The proved way takes over; the direct one and its copy of the model are given back.
+            self._fast, self._slow = fast, slow
+
+    def _load_slow(self) -> tuple[pyfunc.Pyfunc, fastpath.FastPath | None]:
+        log.info("A request needs MLflow; it is loaded now")
         try:
-            if self._takes_params:
-                result = self._model.predict(parsed.data, params=parsed.params)
-            else:
-                result = self._model.predict(parsed.data)
-            return _reply(_values(result), parsed.bare, time.perf_counter() - started)
-        except BaseException as exc:  # noqa: BLE001 -- sys.exit() included: one request must not end the server
-            if type(exc).__name__ == "MlflowException" or (self._known_make and isinstance(exc, ValueError)):
-                log.debug("Input refused: %s", traceback.format_exc())
-                return error(400, _input_text(exc))
-            log.error("Encountered Exception: %s", traceback.format_exc())
-            return error(500, RUN_FAILED_TEXT, run_failed=True)
+            slow = pyfunc.load(self._path)
+            fast = slow.fast()
+        except StartError as exc:
+            log.error("Requests other than plain rows fail from now on: %s %s", exc, exc.evidence)
+            raise
+        except Exception as exc:
+            log.error("Requests other than plain rows fail from now on: %s", traceback.format_exc())
+            raise StartError("ModelLoadFailed", str(exc)) from exc
+        self._compare(fast)
+        return slow, fast
 
-    def _has_params(self) -> bool:
-        get = getattr(self._model.metadata, "get_params_schema", None)
-        return bool(get and get())
+    def _compare(self, fast: fastpath.FastPath | None) -> None:
+        """Say so when the direct way was wrong; MLflow's way is the only one from now on in any case."""
+        if fast is None or not isinstance(self._fast, direct.Direct):
+            log.warning("MLflow does not take this model for one whose rows can be batched; the direct way ends")
+            return
+        difference = direct.difference(self._fast, fast)
+        if difference:
+            log.error("The direct way answered differently from MLflow, which takes over: %s", difference)
 
 
 def _values(result: Any) -> Any:
@@ -184,16 +204,3 @@ def _values(result: Any) -> Any:
 def _reply(values: Any, bare: bool, seconds: float) -> Reply:
     body = jsonio.dumps(values if bare else {"predictions": values})
     return Reply(200, (JSON, RUN_OK, ("x-ms-run-fn-exec-ms", f"{seconds * 1000:.3f}")), body)
-
-
-def _first_line(exc: BaseException) -> str:
-    lines = str(exc).strip().splitlines()
-    return lines[0][:300] if lines else ""
-
-
-def _input_text(exc: BaseException) -> str:
-    """What is wrong with the input, without MLflow's copy of all of it."""
-    text = str(getattr(exc, "message", None) or exc)
-    if text.startswith("Failed to enforce schema"):
-        text = text.rsplit("'. Error: ", 1)[-1]
-    return text[:_TEXT_LIMIT]
