@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ class SetupError(Exception):
 
 
 class Setup:
-    """The bootstrap and the demo, as one child process; nothing of it outlives the block."""
+    """The bootstrap with the demo, and beside it the training of its models; nothing of it outlives the block."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -44,7 +45,7 @@ class Setup:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        left = [each for each in processes.leftovers(self.home) if each.part == "setup"]
+        left = [each for each in processes.leftovers(self.home) if each.part in {"setup", "training"}]
         processes.end(left, grace_s=1.0)  # what it had started itself: uv, the training
 
     def run(self) -> dict[str, Any]:
@@ -55,6 +56,10 @@ class Setup:
         """
         folder = self.home.uploads / "demo"
         wanted = env_bool("PORTWAY_DEMO", default=True) and not sample(self.home).get("complete")
+        if wanted and not (folder / "sample.json").exists():  # it is written last
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self._start("training", [sys.executable, "examples/demo/train.py", str(folder)])  # needs no database
         command = [sys.executable, "manage.py", "bootstrap"]
         child = self._start("setup", [*command, "--demo", str(folder)] if wanted else command)
         report = self._report(child)
@@ -68,7 +73,7 @@ class Setup:
                 cwd=parts.SOURCE,
                 env={**parts.environment_of(self.home), "PORTWAY_PART": name},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.PIPE if name == "setup" else log,
                 stderr=log,
                 preexec_fn=processes.die_with_parent,  # noqa: PLW1509 -- there are no threads
             )
