@@ -114,9 +114,10 @@ def ensure(spec: EnvironmentSpec, *, log: Log, check: Check) -> Runnable:
     Build.objects.filter(pk=build.pk).update(last_used_at=timezone.now())
     bytecode.compile_later(Path(build.path), request.interpreter)
     log(f"environment {build.key[:12]}, Python {build.python}")
-    python = Path(build.path) / "bin" / "python"
-    overlay = ensure_overlay(python, Path(settings.HOME.environments) / "overlays", uv.binary())
-    return Runnable(build.key, Path(build.path), python, overlay)
+    # Asked of the base interpreter: one of the environment would run what its packages brought (.pth files, a bin/python)
+    # with our rights.
+    overlay = ensure_overlay(request.interpreter.path, Path(settings.HOME.environments) / "overlays", uv.binary())
+    return Runnable(build.key, Path(build.path), Path(build.path) / "bin" / "python", overlay)
 
 
 def _found(request: Request) -> Build | None:
