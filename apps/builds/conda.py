@@ -42,6 +42,7 @@ NOT_PYTHON = frozenset(
 COMMON_CHANNELS = frozenset({"conda-forge", "defaults", "anaconda", "nodefaults"})
 KNOWN_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "variables"})
 SPEC = re.compile(r"(?:(?P<channel>[\w./:-]+)::)?(?P<name>[A-Za-z0-9][\w.-]*)\s*(?P<rest>.*)")
+LONGEST = 200_000  # characters of a file; the studio's form takes as many
 VERSION = re.compile(r"[0-9][\w.!+*-]*")
 
 
@@ -67,24 +68,38 @@ class Translation:
 
 def translate(text: str) -> Translation:
     """Raises CondaError for what is no conda file, R packages and unknown sections."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise CondaError(f"it is not valid YAML: {str(error).splitlines()[0]}") from None
+    data = _load(text)
     if not isinstance(data, dict) or not isinstance(data.get("dependencies"), list):
         raise CondaError("it has no list `dependencies`")
     unknown = set(data) - KNOWN_KEYS
     if unknown:
         raise CondaError(f"it has unknown keys: {', '.join(sorted(map(str, unknown)))}")
     result = Translation()
-    for channel in data.get("channels") or []:
+    channels = data.get("channels") or []
+    if not isinstance(channels, list) or not all(isinstance(channel, str) for channel in channels):
+        raise CondaError("its `channels` are not a list of names")
+    for channel in channels:
         if channel not in COMMON_CHANNELS:
             result.notes.append(
-                Note(str(channel), "noted", "packages come from the Python package index, not from this channel")
+                Note(channel, "noted", "packages come from the Python package index, not from this channel")
             )
+    if data.get("variables"):
+        reason = "they are not set; give them as environment variables of the deployment"
+        result.notes.append(Note("variables", "dropped", reason))
     for entry in data["dependencies"]:
         _entry(entry, result)
     return result
+
+
+def _load(text: str) -> Any:
+    if len(text) > LONGEST:
+        raise CondaError(f"it has {len(text)} characters; {LONGEST} are allowed")
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise CondaError("it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise CondaError(f"it is not valid YAML: {str(error).splitlines()[0]}") from None
 
 
 def _entry(entry: Any, result: Translation) -> None:
@@ -92,16 +107,19 @@ def _entry(entry: Any, result: Translation) -> None:
         for section, lines in entry.items():
             if section != "pip" or not isinstance(lines, list):
                 raise CondaError(f"unknown section `{section}` in dependencies; only `pip` is understood")
-            result.requirements.extend(_pip_line(str(line)) for line in lines)
+            result.requirements.extend(_pip_line(line) for line in lines)
     elif isinstance(entry, str):
         _package(entry.strip(), result)
     else:
-        raise CondaError(f"dependency {entry!r} is neither a package nor a section")
+        # its type only: aliases can make a text of gigabytes of a few lines
+        raise CondaError(f"a dependency of type {type(entry).__name__} is neither a package nor a section")
 
 
-def _pip_line(line: str) -> str:
+def _pip_line(line: Any) -> str:
+    if not isinstance(line, str):
+        raise CondaError(f"a pip line of type {type(line).__name__} is not a requirement")
     line = line.strip()
-    if line.startswith(("-r", "-c", "-e", "--", "/", ".", "file:")):
+    if line.startswith(("-", "/", ".", "file:")):
         raise CondaError(f"pip line `{line}`: options and local paths are not supported")
     return line
 

@@ -22,6 +22,7 @@ from apps.builds import bytecode, conda, uv
 from apps.builds.enums import BuildState
 from apps.builds.explain import explain, hints
 from apps.builds.models import Build, Resolution
+from apps.builds.requirements import RequirementError, clean
 from apps.core.errors import Problem
 from runtime.overlay import ensure_overlay
 
@@ -70,7 +71,7 @@ def _digest(*parts: str) -> str:
 
 
 def translate(spec: EnvironmentSpec) -> Request:
-    """Raises Problem "environment-failed" for a conda file that cannot be translated."""
+    """Raises Problem "environment-failed" for a conda file that cannot be translated, or a line uv must not see."""
     if spec.conda_file:
         try:
             translation = conda.translate(spec.conda_file)
@@ -80,12 +81,13 @@ def translate(spec: EnvironmentSpec) -> Request:
         requirements, wanted = translation.requirements, translation.python
         report = tuple(asdict(note) for note in translation.notes)
     else:
-        lines = (line.split(" #", 1)[0].strip() for line in spec.requirements.splitlines())
+        lines = (line.strip() for line in spec.requirements.splitlines())
         requirements = [line for line in lines if line and not line.startswith("#")]
-        if any(line.startswith(("-", "/", ".", "file:")) for line in requirements):
-            reason = "the requirements file has options or local paths; only packages are supported."
-            raise Problem("environment-failed", reason=reason, hint="List packages only.")
         wanted, report = spec.python, ()
+    try:
+        requirements = clean(requirements, addresses=settings.ALLOW_SOURCE_BUILDS)
+    except RequirementError as error:
+        raise Problem("environment-failed", reason=f"{error}.", hint="List packages only.") from None
     interpreter, remark = uv.choose(wanted)
     remarks = ([remark] if remark else []) + hints(requirements)
     return Request(tuple(sorted(requirements, key=str.lower)), interpreter, report, tuple(remarks))
@@ -114,9 +116,9 @@ def ensure(spec: EnvironmentSpec, *, log: Log, check: Check) -> Runnable:
     Build.objects.filter(pk=build.pk).update(last_used_at=timezone.now())
     bytecode.compile_later(Path(build.path), request.interpreter)
     log(f"environment {build.key[:12]}, Python {build.python}")
-    python = Path(build.path) / "bin" / "python"
-    overlay = ensure_overlay(python, Path(settings.HOME.environments) / "overlays", uv.binary())
-    return Runnable(build.key, Path(build.path), python, overlay)
+    # Asked of the base interpreter: the environment's own would run what its packages brought with our rights.
+    overlay = ensure_overlay(request.interpreter.path, Path(settings.HOME.environments) / "overlays", uv.binary())
+    return Runnable(build.key, Path(build.path), Path(build.path) / "bin" / "python", overlay)
 
 
 def _found(request: Request) -> Build | None:

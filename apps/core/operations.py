@@ -128,7 +128,8 @@ def sweep() -> int:
     idle = Operation.objects.filter(
         Q(state=OperationState.QUEUED, created_at__lt=now - timedelta(seconds=2))
         | Q(state=OperationState.RUNNING, lease_until__lt=now)
-    ).values_list("pk", flat=True)[:100]
+    )
+    idle = idle.order_by("created_at").values_list("pk", flat=True)[:100]  # the newest must not keep the oldest waiting
     for pk in idle:
         wake(pk)
     return len(idle)
@@ -146,12 +147,14 @@ def run(operation_id: UUID) -> None:
         current.beat.start()
         try:
             problem = _attempt(handler, current)
+            if problem is not None:
+                _fail(handler, current, problem)
         except LeaseLost:
             log.warning("operation.lost", target=operation.target)
             return
         finally:
             current.beat.stop()
-        _finish(handler, current, problem)
+        _finish(current, problem)
 
 
 def _claim(operation_id: UUID, holder: str) -> Operation | None:
@@ -187,10 +190,26 @@ def _attempt(handler: Handler, current: Run) -> Problem | None:
     return None
 
 
-def _finish(handler: Handler, current: Run, problem: Problem | None) -> None:
+def _fail(handler: Handler, current: Run, problem: Problem) -> None:
+    """Put the target into its failed state, while the lease is kept: a runner taken for dead must not touch it.
+
+    What fails here is tried again with the operation, but it never keeps an operation (and its lock) alive for ever.
+    """
+    if handler.failed is None:
+        return
+    current.beat.renew()
+    if current.beat.lost:
+        raise LeaseLost
+    try:
+        handler.failed(current.operation, problem)
+    except Exception:
+        log.exception("operation.clean_up_failed", target=current.operation.target)
+        if current.operation.attempt <= MAX_ATTEMPTS:
+            raise
+
+
+def _finish(current: Run, problem: Problem | None) -> None:
     operation = current.operation
-    if problem is not None and handler.failed is not None:
-        handler.failed(operation, problem)
     state = OperationState.SUCCEEDED
     if problem is not None:
         state = OperationState.CANCELED if problem.code == "canceled" else OperationState.FAILED
@@ -251,6 +270,8 @@ class Run:
         self._percent(position)
         try:
             yield
+        except LeaseLost:
+            raise  # the step belongs to somebody else by now
         except BaseException:
             self._end(step, StepState.FAILED)
             raise
@@ -333,7 +354,7 @@ class Heartbeat(threading.Thread):
                 try:
                     self.flush()
                     if time.monotonic() - renewed >= LEASE_S / 5:
-                        self._renew()
+                        self.renew()
                         renewed = time.monotonic()
                 except Exception as error:  # noqa: BLE001 -- a database that is away for a moment
                     log.warning("beat.failed", reason=str(error))
@@ -341,7 +362,8 @@ class Heartbeat(threading.Thread):
         finally:
             connection.close()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Keep the lease for another while, or learn that it is lost."""
         hit = Operation.objects.filter(pk=self.operation.pk, owner=self.holder, state=OperationState.RUNNING).update(
             lease_until=timezone.now() + timedelta(seconds=LEASE_S)
         )

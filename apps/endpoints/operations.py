@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.conf import settings
 from django.db import transaction
 
 from apps.builds import domain as builds
 from apps.compute import domain as compute
 from apps.compute.models import ReplicaSet
-from apps.core import events
+from apps.core import events, leases
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.core.operations import Run, handles
@@ -21,8 +23,9 @@ READY_PATH = "/readyz"
 
 
 def _endpoint_failed(operation: Operation, problem: Problem) -> None:
+    state = _ended_as(problem)
     OnlineEndpoint.objects.filter(pk=operation.payload["endpoint"]).exclude(state=ProvisioningState.DELETING).update(
-        state=ProvisioningState.FAILED, error=problem.as_json()
+        state=state, error=problem.as_json()
     )
 
 
@@ -31,10 +34,15 @@ def _deployment_failed(operation: Operation, problem: Problem) -> None:
     deployment = OnlineDeployment.objects.filter(pk=operation.payload["deployment"]).first()
     if deployment is None or deployment.state == ProvisioningState.DELETING:
         return
-    state = ProvisioningState.CANCELED if problem.code == "canceled" else ProvisioningState.FAILED
+    state = _ended_as(problem)
     OnlineDeployment.objects.filter(pk=deployment.pk).update(state=state, error=problem.as_json())
     for stale in _other_sets(deployment):
-        compute.halt(stale)
+        with suppress(leases.LeaseTaken):  # the controller's sweep of leftovers stops it later
+            compute.halt(stale)
+
+
+def _ended_as(problem: Problem) -> ProvisioningState:
+    return ProvisioningState.CANCELED if problem.code == "canceled" else ProvisioningState.FAILED
 
 
 def _other_sets(deployment: OnlineDeployment) -> list[ReplicaSet]:
@@ -50,20 +58,25 @@ def put_route(endpoint: OnlineEndpoint) -> None:
         auth=endpoint.auth_mode,
         traffic=endpoint.traffic,
         mirror=endpoint.mirror_traffic,
-        targets=[_target(each) for each in endpoint.deployments.exclude(serving=None).order_by("name")],
+        targets=[
+            _target(each)
+            for each in endpoint.deployments.exclude(serving=None).select_related("serving").order_by("name")
+        ],
         public=endpoint.public_network_access,
         rate_per_second=settings.LIMITS["requests_per_second"],
     )
 
 
 def _target(deployment: OnlineDeployment) -> gateway.Target:
+    """The session names the revision that answers: after a failed update it is not the row's."""
+    revision = deployment.serving.revision if deployment.serving else deployment.revision
     return gateway.Target(
         name=deployment.name,
         replica_set=str(deployment.serving_id),
         concurrency=deployment.max_concurrent_requests,
         request_timeout_ms=deployment.request_timeout_ms,
         ready_path=READY_PATH,
-        session=f"{deployment.name}-{deployment.revision}",
+        session=f"{deployment.name}-{revision}",
     )
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import structlog
 from django.conf import settings
+from django.db.models import Exists, OuterRef, Q
 
 from apps.compute import domain as compute
-from apps.compute.models import ReplicaSet
+from apps.compute.enums import ReplicaState
+from apps.compute.models import Replica, ReplicaSet
 from apps.core import events, leases
 from apps.core.controller import every
 from apps.core.models import Operation, OperationState
 from apps.endpoints.models import OnlineDeployment
 from apps.gateway import domain as gateway
+
+log = structlog.get_logger(__name__)
 
 
 @every(1.0, "replicas")
@@ -18,7 +25,12 @@ def repair_replicas() -> None:
     """Restart what died, and publish when addresses changed."""
     changed = False
     for deployment in OnlineDeployment.objects.exclude(serving=None).select_related("serving", "endpoint__workspace"):
-        if deployment.serving is not None and compute.reconcile(deployment.serving):
+        try:
+            moved = deployment.serving is not None and compute.reconcile(deployment.serving)
+        except Exception:  # one deployment's trouble must not keep the others' replicas down
+            log.exception("replicas.repair_failed", deployment=deployment.topic)
+            continue
+        if moved:
             changed = True
             events.changed(deployment.endpoint.workspace.name, deployment.endpoint.topic, deployment.topic)
     if changed:
@@ -36,11 +48,20 @@ def publish_routes() -> None:
 
 @every(10.0, "leftovers")
 def sweep_leftovers() -> None:
-    """Stop replicas that no row knows, and sets that no deployment serves from and no operation works on."""
+    """Stop replicas that no row knows, and sets that no deployment serves from and no operation works on.
+
+    A set whose halt was interrupted wants no replicas any more but may still have some.
+    """
     compute.sweep_orphans(settings.DEFAULT_DRIVER)
-    busy = set(Operation.objects.filter(state__in=OperationState.live()).values_list("lock", flat=True))
-    serving = set(OnlineDeployment.objects.exclude(serving=None).values_list("serving_id", flat=True))
-    for replica_set in ReplicaSet.objects.filter(desired__gt=0).exclude(pk__in=serving):
+    running = Exists(Replica.objects.filter(set=OuterRef("pk")).exclude(state=ReplicaState.FAILED))
+    for replica_set in ReplicaSet.objects.filter(running | Q(desired__gt=0)):
+        # asked anew for each: halting takes seconds, in which an operation may have begun. The operation before the
+        # deployment: one that has just ended has said who serves.
         endpoint = replica_set.owner_key.split("/", 1)[0]
-        if f"online-endpoint/{endpoint}" not in busy:
+        lock = f"online-endpoint/{endpoint}"
+        if Operation.objects.filter(lock=lock, state__in=OperationState.live()).exists():
+            continue
+        if OnlineDeployment.objects.filter(serving=replica_set).exists():
+            continue
+        with suppress(leases.LeaseTaken):
             compute.halt(replica_set)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_cancelling_ends_uv():
     "text", ["-r other.txt", "--index-url http://127.0.0.1/ x", "/etc/passwd", "file:///x", "-e ."]
 )
 def test_options_and_local_paths_in_requirements_are_refused(text):
-    with pytest.raises(Problem, match="options or local paths"):
+    with pytest.raises(Problem, match="not supported"):
         ensure(requirements=text)
 
 
@@ -158,3 +159,28 @@ def test_an_old_stack_without_a_numpy_pin_gets_a_hint():
     assert "numpy<2" in hints(["scikit-learn==1.2.2"])[0]
     assert hints(["scikit-learn==1.2.2", "numpy<2"]) == []
     assert hints(["scikit-learn==1.7.0"]) == []
+
+
+def make_wheel(folder, name, **files):
+    """A wheel that only brings `files` to the top of site-packages; `__` in a name stands for a dot."""
+    info = f"{name}-1.0.dist-info"
+    contents = {key.replace("__", "."): text for key, text in files.items()} | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    contents[f"{info}/RECORD"] = "".join(f"{each},,\n" for each in [*contents, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        for each, text in contents.items():
+            wheel.writestr(each, text)
+
+
+def test_nothing_of_an_environment_runs_with_our_rights_while_it_is_made(tmp_path, monkeypatch):
+    mark = tmp_path / "ran"
+    make_wheel(tmp_path, "startsfirst", startsfirst__pth=f"import pathlib; pathlib.Path({str(mark)!r}).touch()\n")
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    made = ensure(requirements="startsfirst==1.0")
+    assert made.overlay.is_dir()
+    assert not mark.exists()
+    subprocess.run([made.python, "-c", ""], check=True)
+    assert mark.exists()  # the package is as nasty as it looks

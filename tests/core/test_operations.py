@@ -1,3 +1,4 @@
+import time
 from datetime import timedelta
 
 import pytest
@@ -128,3 +129,59 @@ def test_the_tail_of_a_long_log_is_kept(monkeypatch):
     log = operation.steps.get().log
     assert len(log) <= operations.LOG_LIMIT
     assert log.endswith("line 19999\n")
+
+
+def test_a_runner_that_was_taken_for_dead_leaves_the_target_alone(kind, monkeypatch):
+    def overtaken(run):
+        with run.step("one"):
+            Operation.objects.filter(pk=run.operation.pk).update(owner="somebody else", attempt=2)
+            raise Problem("not-found", kind="thing", name="x")
+
+    entry = operations.Handler(overtaken, ("one",), lambda operation, problem: kind.append(problem.code))
+    monkeypatch.setitem(operations._handlers, "test.kind", entry)
+    operation = start()
+    operations.run(operation.pk)
+    operation.refresh_from_db()
+    assert (kind, operation.state, operation.owner, operation.error) == ([], "running", "somebody else", None)
+
+
+def test_the_lease_is_kept_while_a_failure_is_cleaned_up(monkeypatch):
+    def slow(operation, problem):
+        before = Operation.objects.get(pk=operation.pk).lease_until
+        time.sleep(1)
+        after.append(Operation.objects.get(pk=operation.pk).lease_until > before)
+
+    after = []
+    monkeypatch.setattr(operations, "LEASE_S", 1.0)
+    monkeypatch.setattr(operations, "BEAT_S", 0.05)
+    handler = operations._handlers["test.kind"].function
+    monkeypatch.setitem(operations._handlers, "test.kind", operations.Handler(handler, ("one", "two"), slow))
+    operations.run(start(problem=True).pk)
+    assert after == [True]
+
+
+def test_a_clean_up_that_always_fails_does_not_lock_the_target_for_ever(monkeypatch):
+    def broken(operation, problem):
+        raise ZeroDivisionError
+
+    handler = operations._handlers["test.kind"].function
+    monkeypatch.setitem(operations._handlers, "test.kind", operations.Handler(handler, ("one", "two"), broken))
+    operation = start(problem=True)
+    for _ in range(operations.MAX_ATTEMPTS):
+        with pytest.raises(ZeroDivisionError):
+            operations.run(operation.pk)
+        Operation.objects.filter(pk=operation.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    operations.run(operation.pk)
+    operation.refresh_from_db()
+    assert (operation.state, operation.error["code"]) == ("failed", "attempts")
+
+
+def test_the_sweep_wakes_the_oldest_first(monkeypatch):
+    woken = []
+    monkeypatch.setattr(operations, "wake", woken.append)
+    old = [start(str(number)) for number in range(101)]
+    woken.clear()
+    for number, each in enumerate(old):
+        Operation.objects.filter(pk=each.pk).update(created_at=timezone.now() - timedelta(seconds=500 - number))
+    operations.sweep()
+    assert woken == [each.pk for each in old[:100]]

@@ -70,7 +70,7 @@ def spec_of(replica: Replica) -> ReplicaSpec:
         env=recipe.env,
         resources=Resources(cpu_milli=recipe.cpu_milli, mem_bytes=recipe.mem_bytes),
         mounts=tuple(Mount(source, target) for source, target in recipe.mounts),
-        labels={"owner-key": replica.set.owner_key, "revision": str(replica.set.revision), **recipe.labels},
+        labels={**recipe.labels, "owner-key": replica.set.owner_key, "revision": str(replica.set.revision)},
         network=Network.EGRESS if recipe.egress else Network.NONE,
         grace_s=recipe.grace_s,
     )
