@@ -179,7 +179,7 @@ def fastapi(model: Path) -> Iterator[int]:
 
 
 def traffic(bench: Bench) -> Iterator[Row]:
-    """From the call of the API to the last answer of the deployment that lost the traffic, and what failed meanwhile."""
+    """From the call of the API to the last answer of who lost the traffic, and what failed meanwhile."""
     product = bench.running()
     key = product.endpoint("flip")
     source = bench.folder / "src"

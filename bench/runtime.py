@@ -1,6 +1,6 @@
 """Requests a second of the scoring server against a hand-written FastAPI handler, same scikit-learn model, interleaved.
 
-`python -m bench.runtime` (row `runtime` of `python -m bench`): needs wrk, fastapi, uvicorn, scikit-learn and mlflow; takes less than 30 seconds.
+`python -m bench.runtime` (row `runtime` of `python -m bench`): needs wrk and takes less than 30 seconds.
 Both sides listen on loopback TCP, because wrk cannot speak to unix sockets. Ratios are what counts: client and servers
 share the machine.
 """

@@ -33,7 +33,7 @@ def product(folder):
 
 @pytest.fixture(scope="module")
 def echo(product, folder):
-    """Registers a script that answers with its colour in an environment without packages; the properties to deploy it."""
+    """The properties that deploy a script which answers with its colour, in an environment without packages."""
     (folder / "src").mkdir()
     (folder / "src" / "score.py").write_text(SCRIPT)
     code = product.register("codes", "echo", "1", codeUri=f"file://{folder / 'src'}")
