@@ -118,10 +118,10 @@ def _entry(entry: Any, result: Translation) -> None:
 def _pip_line(line: Any) -> str:
     if not isinstance(line, str):
         raise CondaError(f"a pip line of type {type(line).__name__} is not a requirement")
-    line = line.strip()
-    if line.startswith(("-", "/", ".", "file:")):
-        raise CondaError(f"pip line `{line}`: options and local paths are not supported")
-    return line
+    text = line.strip()
+    if text.startswith(("-", "/", ".", "file:")):
+        raise CondaError(f"pip line `{text}`: options and local paths are not supported")
+    return text
 
 
 def _package(line: str, result: Translation) -> None:
