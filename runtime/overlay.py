@@ -17,6 +17,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def ensure_overlay(python: Path, store: Path, uv: Path) -> Path:
     return folder
 
 
+@lru_cache(maxsize=32)
 def _abi(python: Path) -> list[object]:
     try:
         done = subprocess.run(

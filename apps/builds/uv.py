@@ -117,11 +117,16 @@ def _pump(
     return out, err
 
 
-@lru_cache(maxsize=32)
+def own_interpreter() -> Interpreter:
+    """The base Python of the environment we run in."""
+    return Interpreter(Path(sys._base_executable), sysconfig.get_config_var("py_version"))  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+@lru_cache(maxsize=1)
 def interpreters() -> tuple[Interpreter, ...]:
-    """The Pythons at hand: our own first, then what lies in the usual places, newest minor first."""
+    """The Pythons at hand: our own first, then what lies in the usual places. Slow at first: each is started once."""
     found: dict[str, Interpreter] = {}
-    own = Interpreter(Path(sys._base_executable), sysconfig.get_config_var("py_version"))  # type: ignore[attr-defined]  # noqa: SLF001
+    own = own_interpreter()
     found[own.minor] = own
     roots = [Path("/usr/bin"), Path("/usr/local/bin"), *Path("/opt").glob("python*/bin")]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -150,7 +155,7 @@ def choose(wanted: str) -> tuple[Interpreter, str]:
 
     The wanted minor version when it is at hand; else the nearest newer one, else the nearest older one.
     """
-    own, *others = interpreters()
+    own = own_interpreter()
     if not wanted:
         return own, ""
     parts = [int(part) for part in re.findall(r"\d+", wanted)[:2]]
@@ -161,10 +166,12 @@ def choose(wanted: str) -> tuple[Interpreter, str]:
     def minor(each: Interpreter) -> tuple[int, ...]:
         return tuple(int(part) for part in each.minor.split("."))
 
-    exact = [each for each in (own, *others) if minor(each) == target]
+    if minor(own) == target:
+        return own, ""
+    exact = [each for each in interpreters() if minor(each) == target]
     if exact:
         return exact[0], ""
-    newer = sorted((each for each in (own, *others) if minor(each) > target), key=minor)
-    older = sorted((each for each in (own, *others) if minor(each) < target), key=minor, reverse=True)
+    newer = sorted((each for each in interpreters() if minor(each) > target), key=minor)
+    older = sorted((each for each in interpreters() if minor(each) < target), key=minor, reverse=True)
     best = (newer or older or [own])[0]
     return best, f"Python {wanted} is asked for but not on this machine: Python {best.version} is used instead."
