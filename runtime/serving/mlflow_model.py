@@ -147,15 +147,16 @@ class MlflowModel:
 
     def _one(self, item: Item) -> Reply:
         started = time.perf_counter()
-        if item.rows is not None and self._fast is not None:
+        fast = self._fast
+        if item.rows is not None and fast is not None:
             with contextlib.suppress(Exception):  # pyfunc's own way gives the better error
-                return _reply(_values(self._fast.predict(item.rows)), item.bare, time.perf_counter() - started)
+                return _reply(_values(fast.predict(item.rows)), item.bare, time.perf_counter() - started)
         if item.doc is None and not is_csv(item.request):
             try:
                 item.doc = document(item.request.body)
             except BadInputError as exc:
                 return error(exc.status, str(exc))
-            found = None if self._fast is None else fastpath.rows_in(self._fast.layout, item.doc)
+            found = None if fast is None else fastpath.rows_in(fast.layout, item.doc)
             if found is not None:
                 item.rows, item.bare = found
                 return self._one(item)
