@@ -109,7 +109,7 @@ def endpoint_spec(body: dict[str, Any], *, partial: bool) -> EndpointSpec:
             reason="this installation has no Kubernetes compute",
             target="properties.compute",
         )
-    keys = {name.removesuffix("Key").lower(): str(value) for name, value in (given.get("keys") or {}).items()}
+    keys = {name.removesuffix("Key").lower(): value for name, value in (given.get("keys") or {}).items() if value}
     access = given.get("publicNetworkAccess")
     properties = {key: value for key, value in (given.get("properties") or {}).items() if key not in SDK_FOLDED}
     return EndpointSpec(
@@ -306,9 +306,6 @@ def _probe(given: dict[str, Any], name: str) -> dict[str, Any] | None:
     probe = given.get(name)
     if not probe:
         return None
-    for field in ("initialDelay", "period", "timeout"):
-        if probe.get(field):
-            duration_ms(probe[field], f"properties.{name}.{field}")
     return {key: value for key, value in probe.items() if value is not None}
 
 
