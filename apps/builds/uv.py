@@ -75,6 +75,7 @@ def run(
     process = subprocess.Popen(
         [str(binary()), *arguments],
         env=env,
+        cwd="/",  # uv reads the configuration of the project it is called in: ours depends on no folder
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

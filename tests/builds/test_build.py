@@ -14,6 +14,7 @@ from apps.builds.explain import explain, hints
 from apps.builds.models import Build, Resolution
 from apps.core.errors import Problem
 
+QUIET = {"log": lambda _line: None, "check": lambda: None}
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -184,3 +185,9 @@ def test_nothing_of_an_environment_runs_with_our_rights_while_it_is_made(tmp_pat
     assert not mark.exists()
     subprocess.run([made.python, "-c", ""], check=True)
     assert mark.exists()  # the package is as nasty as it looks
+
+
+def test_uv_reads_no_configuration_from_where_we_happen_to_run(tmp_path, monkeypatch):
+    (tmp_path / "uv.toml").write_text("this is no configuration")
+    monkeypatch.chdir(tmp_path)
+    assert uv.run(["pip", "list", "--python", str(uv.interpreters()[0].path)], cache="", timeout_s=30, **QUIET)
