@@ -15,7 +15,7 @@ from apps.core import audit, events, operations, states
 from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import scripts
+from apps.endpoints import recipes, scripts
 from apps.endpoints.enums import SETTLED, AuthMode, ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.endpoints.rules import check_name, check_traffic
@@ -362,14 +362,8 @@ def _check_spec(spec: DeploymentSpec) -> None:
             raise Problem("bad-field", field=name, reason=f"must be {least} to {most}, not {value}", target=name)
     _check_probe("livenessProbe", spec.liveness_probe)
     _check_probe("readinessProbe", spec.readiness_probe)
-    for key, text in spec.environment_variables.items():
-        if not key or "=" in key or "\x00" in key + text:
-            raise Problem(
-                "bad-field",
-                field="environmentVariables",
-                reason=f"{key!r} is not a variable",
-                target="environmentVariables",
-            )
+    recipes.check_variables(spec.environment_variables)
+    recipes.check_mount_path(spec.model_mount_path)
     if spec.code is not None or spec.scoring_script:
         scripts.check(spec.code, spec.scoring_script)
         if spec.environment is None:

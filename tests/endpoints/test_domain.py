@@ -146,3 +146,22 @@ def test_a_script_made_to_hurt_the_checker_is_refused(workspace, script, text, c
     with pytest.raises(Problem) as caught:
         scripts.check(made, script)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"environment_variables": {"PORTWAY_OVERLAY": "/tmp"}},
+        {"environment_variables": {"AZUREML_MODEL_DIR": "/tmp"}},
+        {"model_mount_path": "/opt/portway"},
+        {"model_mount_path": "/usr/lib"},
+        {"model_mount_path": "/var/models/"},
+        {"model_mount_path": "/var/../usr"},
+    ],
+)
+def test_what_could_never_start_is_refused_before_anything_is_started(workspace, values):
+    spec = DeploymentSpec(model=make_model(workspace), **values)
+    with pytest.raises(Problem) as caught:
+        domain.create_deployment(endpoint=make_endpoint(workspace, "iris"), name="blue", spec=spec, actor=None)
+    assert caught.value.target in {"environmentVariables", "modelMountPath"}
+    assert not Operation.objects.exists()
