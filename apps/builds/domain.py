@@ -24,7 +24,7 @@ from apps.builds.explain import explain, hints
 from apps.builds.models import Build, Resolution
 from apps.builds.requirements import RequirementError, clean
 from apps.core.errors import Problem
-from runtime.overlay import ensure_overlay
+from runtime.overlay import OverlayError, ensure_overlay
 
 MARK = ".complete"
 LOG_LIMIT = 200_000
@@ -117,7 +117,10 @@ def ensure(spec: EnvironmentSpec, *, log: Log, check: Check) -> Runnable:
     bytecode.compile_later(Path(build.path), request.interpreter)
     log(f"environment {build.key[:12]}, Python {build.python}")
     # Asked of the base interpreter: the environment's own would run what its packages brought with our rights.
-    overlay = ensure_overlay(request.interpreter.path, Path(settings.HOME.environments) / "overlays", uv.binary())
+    try:
+        overlay = ensure_overlay(request.interpreter.path, Path(settings.HOME.environments) / "overlays", uv.binary())
+    except OverlayError as error:
+        raise Problem("build-unavailable", reason=str(error)) from None
     return Runnable(build.key, Path(build.path), Path(build.path) / "bin" / "python", overlay)
 
 
