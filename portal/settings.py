@@ -211,7 +211,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["apps.api.parsers.BoundedJSONParser"],
     "EXCEPTION_HANDLER": "apps.api.errors.handle",
     "DEFAULT_SCHEMA_CLASS": "apps.api.schema.PortwaySchema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",

@@ -10,7 +10,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from apps.accounts.models import Membership, PersonalToken, Role, User, Workspace
@@ -82,20 +82,25 @@ def revoke_token(*, token: PersonalToken, actor: Any) -> None:
     token.delete()
 
 
-def user_of_token(token: str) -> User | None:
-    """The active user a personal access token belongs to; None when it is unknown, expired or its user is locked."""
+def good_tokens() -> QuerySet[PersonalToken]:
+    """Tokens that have not expired, of users who are not locked."""
+    unexpired = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
+    return PersonalToken.objects.select_related("user").filter(unexpired, user__is_active=True)
+
+
+def find_token(token: str) -> PersonalToken | None:
+    """The row of a personal access token; None when it is unknown, revoked, expired or its user is locked."""
+    row = good_tokens().filter(digest=digest_of(token)).first()
     now = timezone.now()
-    row = (
-        PersonalToken.objects.select_related("user")
-        .filter(digest=digest_of(token), user__is_active=True)
-        .filter(Q(expires_at=None) | Q(expires_at__gt=now))
-        .first()
-    )
-    if row is None:
-        return None
-    if row.last_used_at is None or now - row.last_used_at > LAST_USED_GRAIN:
+    if row is not None and (row.last_used_at is None or now - row.last_used_at > LAST_USED_GRAIN):
         PersonalToken.objects.filter(pk=row.pk).update(last_used_at=now)
-    return row.user
+    return row
+
+
+def user_of_token(token: str) -> User | None:
+    """The active user a personal access token belongs to; None when the token is not good."""
+    row = find_token(token)
+    return row.user if row is not None else None
 
 
 def ensure_admin(*, password: str) -> User:

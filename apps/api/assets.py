@@ -13,8 +13,7 @@ from rest_framework.response import Response
 from apps.accounts.models import Workspace
 from apps.api import arm
 from apps.api import serializers as shapes
-from apps.api.views import WorkspaceView, listing, one
-from apps.core.errors import Problem
+from apps.api.views import PAGE, WorkspaceView, listing, number, one
 from apps.endpoints.models import OnlineDeployment
 from apps.registry import domain, sources, uploads
 from apps.registry.models import (
@@ -25,7 +24,7 @@ from apps.registry.models import (
     Model,
     ModelVersion,
 )
-from apps.registry.queries import latest, next_version
+from apps.registry.queries import newest_and_next, with_versions
 
 ANY = OpenApiTypes.OBJECT
 
@@ -41,10 +40,11 @@ class AssetView(WorkspaceView):
 
     def assets(self) -> Any:
         rows = self.series.objects.filter(workspace=self.workspace)
-        return _listed(rows, self.request)
+        return with_versions(_listed(rows, self.request), self.versions)[:PAGE]
 
     def asset(self, name: str) -> Any:
-        return one(self.series.objects.filter(workspace=self.workspace, name=name), self.label, name)
+        rows = self.series.objects.filter(workspace=self.workspace, name=name).select_related("workspace")
+        return one(with_versions(rows, self.versions), self.label, name)
 
     def version_rows(self, name: str) -> Any:
         return self.versions.objects.filter(asset__workspace=self.workspace, asset__name=name).select_related(
@@ -65,14 +65,14 @@ class AssetView(WorkspaceView):
         return arm.resource(self.workspace, path, f"{self.kind}/versions", version, properties)
 
     def show_container(self, asset: Any) -> dict[str, Any]:
-        newest = latest(asset)
+        newest, following = newest_and_next(asset)
         properties = {
             "description": asset.description,
             "tags": asset.tags,
             "properties": asset.properties,
             "isArchived": asset.is_archived,
-            "latestVersion": newest.version if newest else None,
-            "nextVersion": next_version(asset),
+            "latestVersion": newest,
+            "nextVersion": following,
             "provisioningState": "Succeeded",
         }
         return arm.resource(self.workspace, f"{self.kind}/{asset.name}", self.kind, asset, properties)
@@ -119,10 +119,14 @@ class Container(AssetView):
         """Describe, tag, archive or restore a whole asset."""
         given = self.valid(shapes.ContainerBody, request.data)["properties"]
         asset = self.asset(name)
-        asset.description = given.get("description") or ""
-        asset.tags = given.get("tags") or {}
-        asset.is_archived = given["isArchived"]
-        asset.save(update_fields=["description", "tags", "is_archived"])
+        domain.describe_asset(
+            asset=asset,
+            description=given.get("description") or "",
+            tags=given.get("tags") or {},
+            properties=given.get("properties") or {},
+            is_archived=given["isArchived"],
+            actor=request.user,
+        )
         return Response(self.show_container(asset))
 
 
@@ -138,9 +142,7 @@ class Versions(AssetView):
                 else rows
             )
         top = request.query_params.get("$top", "")
-        if top and not top.isdigit():
-            raise Problem("bad-field", field="$top", reason="must be a number")
-        return listing(self.show(each) for each in rows[: int(top) if top else 1000])
+        return listing(self.show(each) for each in rows[: number(top, "$top", most=PAGE) if top else PAGE])
 
 
 class Version(AssetView):

@@ -13,16 +13,20 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from apps.accounts.domain import TOKEN_PREFIX, user_of_token
-from apps.accounts.models import User
+from apps.accounts.domain import TOKEN_PREFIX, good_tokens, user_of_token
+from apps.accounts.models import PersonalToken, User
 
 TENANT = "00000000-0000-0000-0000-00000000000a"
 ISSUER = "portway-control"
 SIGNED_S = 3600
 
 
-def mint(user: User, *, resource: str) -> tuple[str, int]:
-    """(token, epoch second of its end): a JWT the SDK accepts, with the audience it asked for (wire 7)."""
+def mint(made_from: PersonalToken, *, resource: str) -> tuple[str, int]:
+    """(token, epoch second of its end): a JWT the SDK accepts, with the audience it asked for (wire 7).
+
+    It is good for as long as the personal access token it was made from: revoking that one ends both.
+    """
+    user = made_from.user
     now = int(time.time())
     claims = {
         "iss": ISSUER,
@@ -30,6 +34,7 @@ def mint(user: User, *, resource: str) -> tuple[str, int]:
         "tid": TENANT,
         "oid": str(uuid.uuid5(uuid.NAMESPACE_URL, f"portway-user-{user.pk}")),
         "sub": str(user.pk),
+        "pat": made_from.pk,
         "iat": now,
         "nbf": now - 5,
         "exp": now + SIGNED_S,
@@ -44,11 +49,12 @@ def user_of_jwt(token: str) -> User | None:
             settings.SECRET_KEY,
             algorithms=["HS256"],
             issuer=ISSUER,
-            options={"verify_aud": False, "require": ["exp", "sub"]},
+            options={"verify_aud": False, "require": ["exp", "sub", "pat"]},
         )
     except jwt.InvalidTokenError:
         return None
-    return User.objects.filter(pk=claims["sub"], is_active=True).first()
+    row = good_tokens().filter(pk=claims["pat"], user_id=claims["sub"]).first()
+    return row.user if row is not None else None
 
 
 def user_of_bearer(token: str) -> User | None:

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_GET
 
-from apps.accounts.domain import user_of_token
+from apps.accounts.domain import find_token
 from apps.api.auth import mint
 from apps.core.errors import Problem
 
@@ -60,11 +60,11 @@ def discovery(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 -- Django's
 @require_GET
 def identity_token(request: HttpRequest) -> JsonResponse:
     """The managed-identity endpoint: the header holds a personal access token, the answer a signed one."""
-    user = user_of_token(request.headers.get("X-Identity-Header", ""))
-    if user is None:
+    found = find_token(request.headers.get("X-Identity-Header", ""))
+    if found is None:
         return JsonResponse(Problem("unauthenticated").as_envelope(), status=401)
     resource = request.GET.get("resource") or settings.BASE_URL
-    token, expires = mint(user, resource=resource)
+    token, expires = mint(found, resource=resource)
     return JsonResponse(
         {"access_token": token, "expires_on": str(expires), "resource": resource, "token_type": "Bearer"}
     )

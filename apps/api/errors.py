@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -42,6 +43,10 @@ def problem_of(error: Exception) -> Problem | None:  # noqa: C901, PLR0911 -- on
         return Problem("not-found", kind="resource", name="at this path")
     if isinstance(error, exceptions.ParseError):
         return Problem("bad-json", reason=str(error.detail))
+    if isinstance(error, RequestDataTooBig):
+        return Problem("upload-too-large", limit=f"{settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2**20} MiB")
+    if isinstance(error, SuspiciousOperation):  # too many files or fields
+        return Problem("upload-refused", reason=str(error))
     if isinstance(error, exceptions.ValidationError):
         return of_validation(error.detail)
     if isinstance(error, exceptions.MethodNotAllowed):

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from apps.accounts.policy import Permission
 from apps.api import arm
 from apps.api import serializers as shapes
-from apps.api.views import WorkspaceView, listing, one
+from apps.api.views import WorkspaceView, listing, number, one
 from apps.core.durations import duration, duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
@@ -109,7 +109,7 @@ def endpoint_spec(body: dict[str, Any], *, partial: bool) -> EndpointSpec:
             reason="this installation has no Kubernetes compute",
             target="properties.compute",
         )
-    keys = {name.removesuffix("Key").lower(): str(value) for name, value in (given.get("keys") or {}).items()}
+    keys = {name.removesuffix("Key").lower(): value for name, value in (given.get("keys") or {}).items() if value}
     access = given.get("publicNetworkAccess")
     properties = {key: value for key, value in (given.get("properties") or {}).items() if key not in SDK_FOLDED}
     return EndpointSpec(
@@ -187,9 +187,7 @@ def _if_match(request: Request) -> int | None:
     raw = request.headers.get("If-Match", "").strip('"')
     if not raw or raw == "*":
         return None
-    if not raw.isdigit():
-        raise Problem("bad-field", field="If-Match", reason="must be the ETag of a GET")
-    return int(raw)
+    return number(raw, "If-Match", most=2**31 - 1)  # the ETag of a GET
 
 
 class KeysView(EndpointView):
@@ -328,9 +326,6 @@ def _probe(given: dict[str, Any], name: str) -> dict[str, Any] | None:
     probe = given.get(name)
     if not probe:
         return None
-    for field in ("initialDelay", "period", "timeout"):
-        if probe.get(field):
-            duration_ms(probe[field], f"properties.{name}.{field}")
     return {key: value for key, value in probe.items() if value is not None}
 
 
@@ -392,7 +387,9 @@ class DeploymentLogs(DeploymentView):
 
 def _preparation(deployment: OnlineDeployment) -> str:
     """What was done before the model server started: the environment step of the last operation."""
-    operation = Operation.objects.filter(target=deployment.topic).order_by("-created_at").first()
+    workspace = deployment.endpoint.workspace.name  # another one's endpoint may have had the name before
+    rows = Operation.objects.filter(target=deployment.topic, workspace=workspace)
+    operation = rows.order_by("-created_at").first()
     step = operation.steps.filter(name="environment").first() if operation else None
     return step.log if step else ""
 

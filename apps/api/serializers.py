@@ -65,6 +65,11 @@ def optional(field: type[Any], **options: Any) -> Any:
     return field(required=False, allow_null=True, **options)
 
 
+class Keys(Strict):
+    primaryKey = optional(serializers.CharField, trim_whitespace=False)  # noqa: N815 -- the wire's name
+    secondaryKey = optional(serializers.CharField, trim_whitespace=False)  # noqa: N815
+
+
 class EndpointProperties(Strict):
     echoed = frozenset({"scoringUri", "swaggerUri", "provisioningState"})
     authMode = AnyCase(["Key", "AMLToken", "AADToken"], required=False)  # noqa: N815 -- the wire's name
@@ -74,7 +79,7 @@ class EndpointProperties(Strict):
     mirrorTraffic = serializers.DictField(required=False, allow_null=True)  # noqa: N815
     publicNetworkAccess = optional(AnyCase, choices=["Enabled", "Disabled"])  # noqa: N815
     compute = optional(serializers.CharField, allow_blank=True)
-    keys = optional(serializers.DictField)
+    keys = Keys(required=False, allow_null=True)
 
 
 ARM_ECHO = frozenset({"id", "name", "type", "systemData", "kind", "etag"})
@@ -101,7 +106,7 @@ class Sku(Strict):
 
 class CodeConfiguration(Strict):
     codeId = optional(serializers.CharField)  # noqa: N815
-    scoringScript = serializers.CharField()  # noqa: N815
+    scoringScript = serializers.CharField(max_length=500)  # noqa: N815
 
 
 class RequestSettings(Strict):
@@ -127,7 +132,7 @@ class DeploymentProperties(Strict):
     endpointComputeType = AnyCase(["Managed"], required=False)  # noqa: N815
     description = optional(serializers.CharField, allow_blank=True, max_length=5000)
     model = optional(serializers.CharField)
-    modelMountPath = optional(serializers.RegexField, regex=r"^/[A-Za-z0-9._/-]+$")  # noqa: N815
+    modelMountPath = optional(serializers.RegexField, regex=r"^/[A-Za-z0-9._/-]+\Z", max_length=300)  # noqa: N815
     codeConfiguration = CodeConfiguration(required=False, allow_null=True)  # noqa: N815
     environmentId = optional(serializers.CharField)  # noqa: N815
     environmentVariables = TextMap(required=False, allow_null=True)  # noqa: N815
@@ -197,7 +202,7 @@ class InferenceConfig(Strict):
 
 class EnvironmentProperties(AssetProperties):
     echoed = AssetProperties.echoed | {"environmentType"}
-    image = optional(serializers.CharField)
+    image = optional(serializers.CharField, max_length=500)
     condaFile = optional(serializers.CharField, trim_whitespace=False)  # noqa: N815
     requirements = optional(serializers.CharField, trim_whitespace=False)
     osType = optional(AnyCase, choices=["Linux"])  # noqa: N815

@@ -16,7 +16,7 @@ from apps.api import arm
 from apps.core.errors import Problem
 from apps.core.models import Operation
 
-PAGE = 1000
+PAGE = 1000  # the most that a list shows at once
 
 
 class WorkspaceView(APIView):
@@ -80,6 +80,13 @@ def one(rows: QuerySet[Any], kind: str, name: str) -> Any:
     if found is None:
         raise Problem("not-found", kind=kind, name=name)
     return found
+
+
+def number(text: str, field: str, *, most: int) -> int:
+    """A whole number of a query or a header. Raises Problem "bad-field"."""
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(most)):
+        raise Problem("bad-field", field=field, reason=f"must be a whole number up to {most}", target=field)
+    return min(int(text), most)
 
 
 def listing(items: Iterable[dict[str, Any]]) -> Response:

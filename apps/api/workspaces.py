@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Prefetch
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -18,7 +19,7 @@ from apps.api import arm
 from apps.api.views import WorkspaceView, listing, one
 from apps.core.errors import envelope
 from apps.core.models import Operation as OperationRow
-from apps.core.models import OperationState
+from apps.core.models import OperationState, OperationStep
 
 ANY = OpenApiTypes.OBJECT
 AZURE_STATUS = {
@@ -68,7 +69,8 @@ class Workspace(WorkspaceView):
         return Response(show_workspace(self.workspace))
 
 
-def show_operation(operation: OperationRow) -> dict[str, Any]:
+def show_operation(operation: OperationRow, *, logs: bool = True) -> dict[str, Any]:
+    """On the wire; without `logs` as lists show it: a log can have 64 000 characters."""
     shown = {
         "id": str(operation.pk),
         "name": str(operation.pk),
@@ -85,7 +87,7 @@ def show_operation(operation: OperationRow) -> dict[str, Any]:
                     "state": step.state,
                     "startTime": arm.stamp(step.started_at),
                     "endTime": arm.stamp(step.finished_at) if step.finished_at else None,
-                    "log": step.log,
+                    **({"log": step.log} if logs else {}),
                 }
                 for step in operation.steps.all()
             ],
@@ -99,8 +101,9 @@ def show_operation(operation: OperationRow) -> dict[str, Any]:
 class Operations(WorkspaceView):
     @extend_schema(responses=ANY)
     def get(self, request: Request, **_: Any) -> Response:
-        rows = OperationRow.objects.filter(workspace=self.workspace.name).prefetch_related("steps")[:100]
-        return listing(show_operation(each) for each in rows)
+        steps = Prefetch("steps", queryset=OperationStep.objects.defer("log"))
+        rows = OperationRow.objects.filter(workspace=self.workspace.name).prefetch_related(steps)[:100]
+        return listing(show_operation(each, logs=False) for each in rows)
 
 
 class Operation(WorkspaceView):

@@ -115,13 +115,13 @@ def _entry(entry: Any, result: Translation) -> None:
         raise CondaError(f"a dependency of type {type(entry).__name__} is neither a package nor a section")
 
 
-def _pip_line(line: Any) -> str:
-    if not isinstance(line, str):
-        raise CondaError(f"a pip line of type {type(line).__name__} is not a requirement")
-    text = line.strip()
-    if text.startswith(("-", "/", ".", "file:")):
-        raise CondaError(f"pip line `{text}`: options and local paths are not supported")
-    return text
+def _pip_line(given: Any) -> str:
+    if not isinstance(given, str):
+        raise CondaError(f"a pip line of type {type(given).__name__} is not a requirement")
+    line = given.strip()
+    if line.startswith(("-", "/", ".", "file:")):
+        raise CondaError(f"pip line `{line}`: options and local paths are not supported")
+    return line
 
 
 def _package(line: str, result: Translation) -> None:

@@ -120,7 +120,7 @@ def ensure(spec: EnvironmentSpec, *, log: Log, check: Check) -> Runnable:
     try:
         overlay = ensure_overlay(request.interpreter.path, Path(settings.HOME.environments) / "overlays", uv.binary())
     except OverlayError as error:
-        raise Problem("environment-failed", reason=str(error), hint="Name another Python version.") from None
+        raise Problem("build-unavailable", reason=str(error)) from None
     return Runnable(build.key, Path(build.path), Path(build.path) / "bin" / "python", overlay)
 
 

@@ -18,6 +18,7 @@ RESOLVE_S = 300.0
 INSTALL_S = 1800.0
 PROBE_S = 10.0
 LAST_LINES = 60
+OLDEST = (3, 10)  # what the scoring server runs on, see runtime/overlay.py
 KEEP = (
     "PATH",
     "HOME",
@@ -75,6 +76,7 @@ def run(
     process = subprocess.Popen(
         [str(binary()), *arguments],
         env=env,
+        cwd="/",  # uv reads the configuration of the project it is called in: ours depends on no folder
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -163,15 +165,18 @@ def choose(wanted: str) -> tuple[Interpreter, str]:
         return own, ""
     target = (parts[0], parts[1])
 
-    def minor(each: Interpreter) -> tuple[int, ...]:
-        return tuple(int(part) for part in each.minor.split("."))
-
-    if minor(own) == target:
+    if _numbers(own) == target:
         return own, ""
-    exact = [each for each in interpreters() if minor(each) == target]
+    usable = [each for each in interpreters() if _numbers(each) >= OLDEST]
+    exact = [each for each in usable if _numbers(each) == target]
     if exact:
         return exact[0], ""
-    newer = sorted((each for each in interpreters() if minor(each) > target), key=minor)
-    older = sorted((each for each in interpreters() if minor(each) < target), key=minor, reverse=True)
+    newer = sorted((each for each in usable if _numbers(each) > target), key=_numbers)
+    older = sorted((each for each in usable if _numbers(each) < target), key=_numbers, reverse=True)
     best = (newer or older or [own])[0]
-    return best, f"Python {wanted} is asked for but not on this machine: Python {best.version} is used instead."
+    why = "not on this machine" if target >= OLDEST else "too old for the scoring server"
+    return best, f"Python {wanted} is asked for but {why}: Python {best.version} is used instead."
+
+
+def _numbers(each: Interpreter) -> tuple[int, ...]:
+    return tuple(int(part) for part in each.minor.split("."))

@@ -44,12 +44,17 @@ def jobs() -> tuple[Job, ...]:
     return tuple(_jobs.values())
 
 
+def _lease(job: Job) -> str:
+    return f"controller/{job.name}"
+
+
 class Controller:
     """Runs every job until `stop` is set."""
 
     def __init__(self, stop: threading.Event) -> None:
         self.stop = stop
         self.holder = leases.new_holder()
+        self._tokens: dict[str, int] = {}
 
     def run(self) -> None:
         threads = [threading.Thread(target=self._loop, args=(job,), name=job.name, daemon=True) for job in jobs()]
@@ -66,12 +71,19 @@ class Controller:
             while not self.stop.is_set():
                 self._once(job, ttl)
                 self.stop.wait(job.every_s)
+            leases.release(
+                leases.Grant(_lease(job), self.holder, self._tokens.get(job.name, 0))
+            )  # the next need not wait
+        except Exception as error:  # noqa: BLE001 -- the lease runs out by itself
+            log.warning("controller.release_failed", job=job.name, reason=str(error))
         finally:
             connection.close()
 
     def _once(self, job: Job, ttl_s: float) -> None:
         try:
-            if leases.acquire(f"controller/{job.name}", holder=f"{self.holder}", ttl_s=ttl_s) is not None:
+            grant = leases.acquire(_lease(job), holder=self.holder, ttl_s=ttl_s)
+            if grant is not None:
+                self._tokens[job.name] = grant.token
                 job.function()
         except Exception:  # a failing job must not end the controller; it is tried again
             log.exception("controller.job_failed", job=job.name)

@@ -129,9 +129,7 @@ def sweep() -> int:
         Q(state=OperationState.QUEUED, created_at__lt=now - timedelta(seconds=2))
         | Q(state=OperationState.RUNNING, lease_until__lt=now)
     )
-    oldest = idle.order_by("created_at").values_list("pk", flat=True)[
-        :100
-    ]  # the newest must not keep the oldest waiting
+    oldest = idle.order_by("created_at").values_list("pk", flat=True)[:100]  # the newest must not keep them waiting
     for pk in oldest:
         wake(pk)
     return len(oldest)

@@ -12,9 +12,10 @@ from django.utils import timezone
 from apps.accounts.models import Workspace
 from apps.compute import domain as compute
 from apps.core import audit, events, operations, states
+from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import scripts
+from apps.endpoints import recipes, scripts
 from apps.endpoints.enums import SETTLED, AuthMode, ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.endpoints.rules import check_name, check_traffic
@@ -62,6 +63,7 @@ class DeploymentSpec:
     properties: dict[str, str] = field(default_factory=dict)
 
 
+PROBE_MOST = 3_600_000  # of a probe's times (an hour) and of its thresholds
 RECIPE_FIELDS = (
     "model",
     "code",
@@ -91,6 +93,7 @@ def create_endpoint(
 ) -> tuple[OnlineEndpoint, Operation]:
     """Raises Problem "bad-name", "exists", "limit", "traffic-at-create" or "bad-field"."""
     check_name("endpoint", name)
+    _check_keys(spec)
     if spec.traffic or spec.mirror_traffic:
         raise Problem("traffic-at-create", target="traffic")
     if OnlineEndpoint.objects.filter(name__iexact=name).exists():
@@ -113,6 +116,7 @@ def create_endpoint(
             )
     except IntegrityError:
         raise Problem("exists", kind="Endpoint", name=name, target="name") from None
+    gateway.drop_route(name)  # nobody may know a key of this name from an earlier endpoint
     if endpoint.auth_mode == AuthMode.KEY:
         gateway.ensure_keys(name, initial=spec.keys)
     return endpoint, _start("online-endpoint.create", endpoint, actor)
@@ -122,8 +126,11 @@ def create_endpoint(
 def update_endpoint(
     *, endpoint: OnlineEndpoint, spec: EndpointSpec, actor: Any, if_match: int | None = None
 ) -> Operation:
-    """Change what the spec names. Raises Problem "stale", "busy", or a traffic problem."""
-    endpoint = OnlineEndpoint.objects.select_for_update().get(pk=endpoint.pk)
+    """Change what the spec names. Raises Problem "not-found", "stale", "busy", "bad-field" or a traffic problem."""
+    endpoint = _locked(endpoint)
+    if spec.keys:
+        reason = "keys can be given when the endpoint is made; regenerate one to change it"
+        raise Problem("bad-field", field="properties.keys", reason=reason, target="properties.keys")
     if if_match is not None and if_match != endpoint.revision:
         raise Problem("stale", subject=f"Endpoint {endpoint.name}")
     operation = _start("online-endpoint.update", endpoint, actor)
@@ -136,7 +143,7 @@ def update_endpoint(
         if getattr(spec, name) is not None:
             values[name] = getattr(spec, name)
     if values.get("auth_mode") == AuthMode.KEY:
-        gateway.ensure_keys(endpoint.name, initial=spec.keys)
+        gateway.ensure_keys(endpoint.name)
     if "traffic" in values:
         audit.record(
             actor,
@@ -157,6 +164,33 @@ def update_endpoint(
         **values,
     )
     return operation
+
+
+def _locked(endpoint: OnlineEndpoint) -> OnlineEndpoint:
+    """The endpoint as it is now, kept so until the transaction ends. Raises Problem "not-found"."""
+    found = (
+        OnlineEndpoint.objects.select_for_update(of=("self",))
+        .select_related("workspace")
+        .filter(pk=endpoint.pk)
+        .first()
+    )
+    if found is None:
+        raise Problem("not-found", kind="online endpoint", name=endpoint.name)
+    return found
+
+
+def _check_keys(spec: EndpointSpec) -> None:
+    keys = spec.keys or {}
+    if keys and (spec.auth_mode or AuthMode.KEY) != AuthMode.KEY:
+        reason = "this endpoint does not use keys"
+        raise Problem("bad-field", field="properties.keys", reason=reason, target="properties.keys")
+    for slot, value in keys.items():
+        _check_key(value, f"properties.keys.{slot}Key")
+
+
+def _check_key(value: str, field: str) -> None:
+    if not 16 <= len(value) <= 512:  # noqa: PLR2004 -- what the gateway takes
+        raise Problem("bad-field", field=field, reason="a key has 16 to 512 characters", target=field)
 
 
 def _added(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
@@ -185,7 +219,8 @@ def _checked_traffic(endpoint: OnlineEndpoint, spec: EndpointSpec) -> tuple[dict
 
 @transaction.atomic
 def delete_endpoint(*, endpoint: OnlineEndpoint, actor: Any) -> Operation:
-    """Delete the endpoint with all its deployments. Raises Problem "busy"."""
+    """Delete the endpoint with all its deployments. Raises Problem "not-found" or "busy"."""
+    endpoint = _locked(endpoint)
     operation = _start("online-endpoint.delete", endpoint, actor)
     states.move(
         endpoint, ProvisioningState.DELETING, expect=[*SETTLED, ProvisioningState.CREATING, ProvisioningState.DELETING]
@@ -198,15 +233,16 @@ def regenerate_key(*, endpoint: OnlineEndpoint, slot: str, value: str | None, ac
     """A new key for one slot; the other stays. The current key as `value` means "a random one" (wire 3.5).
 
     Raises:
-        Problem: "no-keys" when the endpoint uses tokens, "busy", "bad-field" for a key that is too short.
+        Problem: "no-keys" when the endpoint uses tokens, "not-found", "busy", "bad-field" for a key that is too short.
     """
     if endpoint.auth_mode != AuthMode.KEY:
         raise Problem("no-keys", endpoint=endpoint.name)
     if value is not None and value == gateway.keys_of(endpoint.name).get(slot):
         value = None
-    if value is not None and not 16 <= len(value) <= 512:  # noqa: PLR2004 -- what the gateway takes
-        raise Problem("bad-field", field="keyValue", reason="a key has 16 to 512 characters", target="keyValue")
+    if value is not None:
+        _check_key(value, "keyValue")
     with transaction.atomic():
+        endpoint = _locked(endpoint)
         operation = _start("online-endpoint.regenerate-key", endpoint, actor, slot=slot)
         gateway.set_key(endpoint.name, slot, value)
     return operation
@@ -219,9 +255,13 @@ def regenerate_key(*, endpoint: OnlineEndpoint, slot: str, value: str | None, ac
 def create_deployment(
     *, endpoint: OnlineEndpoint, name: str, spec: DeploymentSpec, actor: Any
 ) -> tuple[OnlineDeployment, Operation]:
-    """A new deployment with 0 % of the traffic. Raises Problem "bad-name", "exists", "busy", "limit" or "bad-field"."""
+    """A new deployment with 0 % of the traffic.
+
+    Raises Problem "bad-name", "not-found", "exists", "busy", "limit" or "bad-field".
+    """
     check_name("deployment", name)
     _check_spec(spec)
+    endpoint = _locked(endpoint)
     if endpoint.deployments.filter(name__iexact=name).exists():
         raise Problem("exists", kind="Deployment", name=f"{endpoint.name}/{name}", target="name")
     _check_limits(endpoint)
@@ -235,17 +275,20 @@ def create_deployment(
 def update_deployment(*, deployment: OnlineDeployment, spec: DeploymentSpec, actor: Any) -> Operation:
     """Change a deployment: replicas are replaced one set for the other without a failed request, or only scaled.
 
-    Raises Problem "busy", "bad-field", "limit".
+    Raises Problem "not-found", "busy", "bad-field", "limit".
     """
     _check_spec(spec)
-    deployment = OnlineDeployment.objects.select_for_update().select_related("endpoint").get(pk=deployment.pk)
+    endpoint = _locked(deployment.endpoint)
+    deployment = _of(endpoint, deployment)
     if spec.egress != deployment.egress:
         raise Problem("bad-field", field="egressPublicNetworkAccess", reason="it cannot be changed after creation")
     before = {name: getattr(deployment, name) for name in RECIPE_FIELDS}
     count = deployment.instance_count
-    operation = _start("online-deployment.update", deployment.endpoint, actor, deployment=deployment)
+    operation = _start("online-deployment.update", endpoint, actor, deployment=deployment)
     _assign(deployment, spec)
-    roll = deployment.serving is None or before != {name: getattr(deployment, name) for name in RECIPE_FIELDS}
+    # the last revision may have failed: asking for it again is asking to try again
+    current = deployment.serving is not None and deployment.serving.revision == deployment.revision
+    roll = not current or before != {name: getattr(deployment, name) for name in RECIPE_FIELDS}
     only_scale = not roll and count != spec.instance_count
     deployment.state = ProvisioningState.SCALING if only_scale else ProvisioningState.UPDATING
     deployment.revision += 1 if roll else 0
@@ -264,14 +307,26 @@ def scale_deployment(*, deployment: OnlineDeployment, instance_count: int, actor
 
 @transaction.atomic
 def delete_deployment(*, deployment: OnlineDeployment, actor: Any) -> Operation:
-    """Raises Problem "has-traffic" while it takes live or mirrored traffic, or "busy"."""
-    endpoint = deployment.endpoint
+    """Raises Problem "has-traffic" while it takes live or mirrored traffic, "not-found" or "busy"."""
+    endpoint = _locked(deployment.endpoint)
+    deployment = _of(endpoint, deployment)
     for kind, split in (("live", endpoint.traffic), ("mirrored", endpoint.mirror_traffic)):
         if split.get(deployment.name):
             raise Problem("has-traffic", deployment=deployment.name, percent=split[deployment.name], kind=kind)
     operation = _start("online-deployment.delete", endpoint, actor, deployment=deployment)
     OnlineDeployment.objects.filter(pk=deployment.pk).update(state=ProvisioningState.DELETING)
     return operation
+
+
+def _of(endpoint: OnlineEndpoint, deployment: OnlineDeployment) -> OnlineDeployment:
+    """The deployment as it is now, kept so until the transaction ends. Raises Problem "not-found"."""
+    rows = endpoint.deployments.select_for_update(of=("self",)).select_related(
+        "serving", "model", "code", "environment"
+    )
+    found = rows.filter(pk=deployment.pk).first()
+    if found is None:
+        raise Problem("not-found", kind="deployment", name=str(deployment))
+    return found
 
 
 def spec_of(deployment: OnlineDeployment, **changes: Any) -> DeploymentSpec:
@@ -300,18 +355,15 @@ def _check_spec(spec: DeploymentSpec) -> None:
         ("sku.capacity", spec.instance_count, 1, limits["instances_per_deployment"]),
         ("requestSettings.requestTimeout", spec.request_timeout_ms, 1, limits["request_timeout_ms"]),
         ("requestSettings.maxConcurrentRequestsPerInstance", spec.max_concurrent_requests, 1, 10_000),
+        ("requestSettings.maxQueueWait", spec.max_queue_wait_ms, 0, limits["request_timeout_ms"]),
     ]
     for name, value, least, most in bounds:
         if not least <= value <= most:
             raise Problem("bad-field", field=name, reason=f"must be {least} to {most}, not {value}", target=name)
-    for key, text in spec.environment_variables.items():
-        if not key or "=" in key or "\x00" in key + text:
-            raise Problem(
-                "bad-field",
-                field="environmentVariables",
-                reason=f"{key!r} is not a variable",
-                target="environmentVariables",
-            )
+    _check_probe("livenessProbe", spec.liveness_probe)
+    _check_probe("readinessProbe", spec.readiness_probe)
+    recipes.check_variables(spec.environment_variables)
+    recipes.check_mount_path(spec.model_mount_path)
     if spec.code is not None or spec.scoring_script:
         scripts.check(spec.code, spec.scoring_script)
         if spec.environment is None:
@@ -319,6 +371,17 @@ def _check_spec(spec: DeploymentSpec) -> None:
     elif spec.model is None or spec.model.type != ModelType.MLFLOW:
         reason = "without a scoring script only MLflow models can be deployed on this compute"
         raise Problem("unsupported", what="This deployment", reason=reason, target="codeConfiguration")
+
+
+def _check_probe(name: str, probe: dict[str, Any]) -> None:
+    """A probe's times are added and multiplied later, so they must stay numbers that mean something."""
+    times = (("initialDelay", 0), ("period", 1000), ("timeout", 1))
+    values = [(each, duration_ms(probe[each], f"{name}.{each}"), least) for each, least in times if probe.get(each)]
+    values += [(each, probe[each], 1) for each in ("failureThreshold", "successThreshold") if probe.get(each)]
+    for each, value, least in values:
+        if not least <= value <= PROBE_MOST:
+            reason = f"must be {least} to {PROBE_MOST} (times in milliseconds), not {value}"
+            raise Problem("bad-field", field=f"{name}.{each}", reason=reason, target=f"{name}.{each}")
 
 
 def _start(

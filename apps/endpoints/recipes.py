@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +21,7 @@ APP_ROOT = "/var/azureml-app"
 MODELS_ROOT = f"{APP_ROOT}/azureml-models"
 RUNTIME = "/opt/portway/runtime"
 OVERLAY = "/opt/portway/overlay"
+OWN_FOLDERS = ("/opt/portway", "/run/s", "/proc", "/dev", "/sys", "/usr", "/bin", "/sbin", "/lib", "/lib64")
 OURS = ("PORTWAY_", "AZUREML_MODEL_DIR", "AML_APP_ROOT", "AZUREML_ENTRY_SCRIPT")
 
 
@@ -54,10 +55,7 @@ def build(deployment: OnlineDeployment, runnable: Runnable) -> tuple[Recipe, lis
         env["AZUREML_ENTRY_SCRIPT"] = Path(deployment.scoring_script).name
     elif deployment.model is not None:
         env["PORTWAY_MLFLOW_MODEL"] = str(Path(env["AZUREML_MODEL_DIR"], deployment.model.path))
-    for name, value in deployment.environment_variables.items():
-        if name.startswith(OURS):
-            raise Problem("bad-field", field=f"environmentVariables.{name}", reason="this name is Portway's own")
-        env[name] = value
+    env |= deployment.environment_variables  # checked when they were given
     recipe = Recipe(
         argv=(str(runnable.python), f"{RUNTIME}/boot.py"),
         env=env,
@@ -70,6 +68,26 @@ def build(deployment: OnlineDeployment, runnable: Runnable) -> tuple[Recipe, lis
         labels={**deployment.tags, "endpoint": deployment.endpoint.name, "deployment": deployment.name},
     )
     return recipe, notes
+
+
+def check_variables(variables: dict[str, str]) -> None:
+    """Raises Problem "bad-field" for a name that cannot be one, and for those our server is told its work by."""
+    for name, text in variables.items():
+        reason = ""
+        if not name or "=" in name or "\x00" in name + text:
+            reason = f"{name!r} is not a variable"
+        elif name.startswith(OURS):
+            reason = f"{name} is Portway's own"
+        if reason:
+            raise Problem("bad-field", field="environmentVariables", reason=reason, target="environmentVariables")
+
+
+def check_mount_path(text: str) -> None:
+    """Raises Problem "bad-field" for a path that is not plain, or where our own files are."""
+    own = any(text == folder or text.startswith(f"{folder}/") for folder in OWN_FOLDERS)
+    if text and (own or str(PurePosixPath(text)) != text or ".." in PurePosixPath(text).parts):
+        reason = "must be a plain absolute path without a slash at its end" if not own else "is a folder of Portway's"
+        raise Problem("bad-field", field="modelMountPath", reason=f"{text} {reason}", target="modelMountPath")
 
 
 def liveness_s(probe: dict[str, Any]) -> float:

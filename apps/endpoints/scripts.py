@@ -9,6 +9,8 @@ from apps.core.errors import Problem
 from apps.registry import storage
 from apps.registry.models import CodeVersion
 
+LONGEST = 5_000_000  # bytes of a scoring script
+
 
 def check(code: CodeVersion | None, script: str) -> None:
     """Refuse what can never start: no such file, a path out of the folder, a syntax error.
@@ -25,10 +27,25 @@ def check(code: CodeVersion | None, script: str) -> None:
             "bad-field", field="codeConfiguration.scoringScript", reason="must be a path inside the code folder"
         )
     file = root_of(code) / path
-    if not file.is_file():
+    try:
+        size = file.stat().st_size if file.is_file() else None
+    except OSError:  # a name longer than the file system takes
+        size = None
+    if size is None:
         raise Problem("script-missing", script=script, target="codeConfiguration.scoringScript")
+    if size > LONGEST:
+        reason = f"has {size} bytes, more than the {LONGEST} of any script"
+        field = "codeConfiguration.scoringScript"
+        raise Problem("bad-field", field=field, reason=reason, target=field)
     try:
         ast.parse(file.read_bytes())
+    except (RecursionError, MemoryError):  # what the parser says of an expression nested too deeply
+        raise Problem(
+            "script-syntax",
+            script=script,
+            evidence=f"{script}: nested too deeply",
+            target="codeConfiguration.scoringScript",
+        ) from None
     except (SyntaxError, ValueError) as error:
         where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
         raise Problem(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 
 from apps.accounts.models import Workspace
 from apps.core import audit
@@ -149,6 +150,25 @@ def _again(found: V, values: dict[str, Any], same: dict[str, Any], kind: str) ->
 
 
 @transaction.atomic
+def describe_asset(
+    *,
+    asset: Asset,
+    description: str,
+    tags: dict[str, str],
+    properties: dict[str, str],
+    is_archived: bool,
+    actor: Any,
+) -> None:
+    """Describe, tag, archive or restore a whole asset."""
+    asset.description, asset.tags, asset.properties, asset.is_archived = description, tags, properties, is_archived
+    asset.save(update_fields=["description", "tags", "properties", "is_archived"])
+    kind = type(asset).__name__.lower()
+    audit.record(
+        actor, f"{kind}.describe", workspace=asset.workspace.name, target=f"{kind}/{asset}", archived=is_archived
+    )
+
+
+@transaction.atomic
 def delete_version(*, version: AssetVersion, actor: Any, users: list[str]) -> None:
     """Delete a version nobody uses. Raises Problem "in-use", naming the users."""
     kind = type(version.asset).__name__.lower()
@@ -156,6 +176,10 @@ def delete_version(*, version: AssetVersion, actor: Any, users: list[str]) -> No
         raise Problem("in-use", kind=kind, name=str(version), users=", ".join(users[:5]))
     audit.record(actor, f"{kind}.delete", workspace=version.asset.workspace.name, target=f"{kind}/{version}")
     asset = version.asset
-    version.delete()
+    try:
+        version.delete()
+    except ProtectedError as error:  # deployed since the caller looked
+        named = ", ".join(sorted(str(each) for each in error.protected_objects)[:5])
+        raise Problem("in-use", kind=kind, name=str(version), users=named) from None
     if not asset.versions.exists():
         asset.delete()

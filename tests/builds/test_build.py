@@ -14,6 +14,7 @@ from apps.builds.explain import explain, hints
 from apps.builds.models import Build, Resolution
 from apps.core.errors import Problem
 
+QUIET = {"log": lambda _line: None, "check": lambda: None}
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -110,9 +111,9 @@ def test_options_and_local_paths_in_requirements_are_refused(text):
 
 
 def test_a_python_that_is_not_at_hand_is_said_plainly():
-    interpreter, remark = uv.choose("3.2")
+    interpreter, remark = uv.choose("3.99")
     assert interpreter.version
-    assert remark == f"Python 3.2 is asked for but not on this machine: Python {interpreter.version} is used instead."
+    assert remark == f"Python 3.99 is asked for but not on this machine: Python {interpreter.version} is used instead."
     assert uv.choose("")[1] == ""
 
 
@@ -184,3 +185,27 @@ def test_nothing_of_an_environment_runs_with_our_rights_while_it_is_made(tmp_pat
     assert not mark.exists()
     subprocess.run([made.python, "-c", ""], check=True)
     assert mark.exists()  # the package is as nasty as it looks
+
+
+def test_uv_reads_no_configuration_from_where_we_happen_to_run(tmp_path, monkeypatch):
+    (tmp_path / "uv.toml").write_text("this is no configuration")
+    monkeypatch.chdir(tmp_path)
+    assert uv.run(["pip", "list", "--python", str(uv.interpreters()[0].path)], cache="", timeout_s=30, **QUIET)
+
+
+def test_a_python_too_old_for_the_scoring_server_is_replaced_with_a_remark(monkeypatch):
+    found = tuple(uv.Interpreter(Path(f"/x/{each}"), f"{each}.1") for each in ("3.11", "3.8", "3.10"))
+    monkeypatch.setattr(uv, "interpreters", lambda: found)
+    chosen, remark = uv.choose("3.8")
+    assert chosen.minor == "3.10"
+    assert remark == "Python 3.8 is asked for but too old for the scoring server: Python 3.10.1 is used instead."
+
+
+def test_an_overlay_that_cannot_be_made_is_said_in_the_catalogues_words(monkeypatch):
+    def refuse(*_):
+        raise domain.OverlayError("no packages")
+
+    monkeypatch.setattr(domain, "ensure_overlay", refuse)
+    with pytest.raises(Problem, match="no packages") as caught:
+        ensure(requirements="")
+    assert caught.value.code == "build-unavailable"

@@ -1,0 +1,41 @@
+"""Signed tokens live no longer than the personal access token they were made from."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from apps.accounts.domain import create_token, revoke_token
+from apps.accounts.models import PersonalToken
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def signed(client, people):
+    row, token = create_token(user=people["dan"], name="sdk")
+    made = client.get("/msi/token", {"resource": "https://ml.azure.com"}, headers={"X-Identity-Header": token}).json()
+    return row, made["access_token"]
+
+
+def status(token):
+    return APIClient().get("/api/v1/workspaces/lab", headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+def test_a_signed_token_opens_what_its_user_may(signed):
+    assert status(signed[1]) == 200
+
+
+def test_revoking_the_token_ends_what_was_signed_for_it(signed, people):
+    revoke_token(token=signed[0], actor=people["dan"])
+    assert status(signed[1]) == 401
+
+
+def test_so_does_its_expiry_and_the_lock_of_its_user(signed, people):
+    PersonalToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert status(signed[1]) == 401
+    PersonalToken.objects.update(expires_at=None)
+    people["dan"].is_active = False
+    people["dan"].save()
+    assert status(signed[1]) == 401
