@@ -103,7 +103,7 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
             "worker",
             (
                 python, "-m", "celery", "-A", "portal", "worker",
-                "--pool", "threads", "--concurrency", "8",
+                "--pool", "threads", "--concurrency", "24",
                 "--without-gossip", "--without-mingle", "--without-heartbeat",
                 "--loglevel", "WARNING",
             ),

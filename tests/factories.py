@@ -91,7 +91,7 @@ def make_deployment(endpoint, name="blue", *, ready=1, model=None, **values):
     return deployment
 
 
-def make_operation(endpoint, kind="online-endpoint.update", *, steps=(), **values):
+def make_operation(endpoint, kind="online-deployment.create", *, steps=(), **values):
     """`steps`: (name, state, log) of those that have begun."""
     from apps.core.models import Operation, OperationStep
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from drf_spectacular.types import OpenApiTypes
@@ -14,6 +15,7 @@ from apps.accounts.models import Workspace
 from apps.api import arm
 from apps.api import serializers as shapes
 from apps.api.views import PAGE, WorkspaceView, listing, number, one
+from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
 from apps.registry import domain, sources, uploads
 from apps.registry.models import (
@@ -255,6 +257,10 @@ class CodeKind:
     def register(self, name: str, version: str, given: dict[str, Any], common: dict[str, Any]) -> tuple[Any, bool]:
         source = sources.resolve(given["codeUri"], workspace=self.workspace, actor=self.request.user)
         digest = str((given.get("properties") or {}).get("hash_sha256") or "")
+        if digest and not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise Problem(
+                "bad-field", field="properties.properties.hash_sha256", reason="must be 64 hexadecimal digits"
+            )
         return domain.register_code(
             workspace=self.workspace,
             name=name,

@@ -13,6 +13,7 @@ from apps.accounts.policy import Permission
 from apps.api import arm
 from apps.api import serializers as shapes
 from apps.api.views import WorkspaceView, listing, number, one
+from apps.core import audit
 from apps.core.durations import duration, duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
@@ -201,6 +202,7 @@ class ListKeys(KeysView):
         if found.auth_mode != AuthMode.KEY:
             raise Problem("no-keys", endpoint=found.name)
         keys = gateway.keys_of(found.name)
+        audit.record(request.user, "online-endpoint.list-keys", workspace=self.workspace.name, target=found.topic)
         return Response({"primaryKey": keys.get("primary", ""), "secondaryKey": keys.get("secondary", "")})
 
 

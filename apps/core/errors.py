@@ -81,6 +81,7 @@ CATALOGUE: dict[str, Entry] = {
     "gateway-refused": Entry(500, "InternalServerError", SYSTEM, _("The gateway refused the new configuration; the previous one keeps serving."), _("Report this with the evidence line; see portway logs gateway.")),
     "gateway-down": Entry(503, "InternalServerError", SYSTEM, _("The gateway did not confirm the change in time."), _("See portway status; the change is applied as soon as the gateway is back.")),
     "canceled": Entry(409, "OperationCanceled", USER, _("The operation was canceled.")),
+    "not-cancelable": Entry(409, "Conflict", USER, _("An operation of kind {kind} cannot be canceled, or has ended."), _("Start the change that undoes it.")),
     "attempts": Entry(500, "InternalServerError", SYSTEM, _("The operation was interrupted {count} times and is given up."), _("Start it again; if it happens again see portway doctor.")),
     "internal": Entry(500, "InternalServerError", SYSTEM, _("Portway failed. This is not your fault."), _("Try again; if it happens again report the request id to your operator.")),
     "unavailable": Entry(503, "ServiceUnavailable", SYSTEM, _("{what} is not available just now."), _("Try again in a few seconds; see portway status.")),

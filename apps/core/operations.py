@@ -46,20 +46,29 @@ class Handler:
     function: Callable[[Run], None]
     steps: tuple[str, ...]
     failed: Callable[[Operation, Problem], None] | None
+    cancelable: bool = False
 
 
 _handlers: dict[str, Handler] = {}
 
 
 def handles(
-    kind: str, *, steps: tuple[str, ...], failed: Callable[[Operation, Problem], None] | None = None
+    kind: str,
+    *,
+    steps: tuple[str, ...],
+    failed: Callable[[Operation, Problem], None] | None = None,
+    cancelable: bool = False,
 ) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
-    """Register the recipe of a kind. `failed` puts the target into its failed state, maybe more than once."""
+    """Register the recipe of a kind.
+
+    `failed` puts the target into its failed state, maybe more than once. `cancelable`: what the verb wrote may stay
+    without being carried out.
+    """
 
     def register(function: Callable[[Run], None]) -> Callable[[Run], None]:
         if kind in _handlers:
             raise RuntimeError(f"two handlers for {kind}")
-        _handlers[kind] = Handler(function, steps, failed)
+        _handlers[kind] = Handler(function, steps, failed, cancelable)
         return function
 
     return register
@@ -116,10 +125,20 @@ def wake(operation_id: UUID) -> None:
 
 
 def cancel(operation: Operation, *, actor: Any) -> None:
-    """Ask a live operation to stop; it does so at its next step or wait."""
+    """Ask a live operation to stop; it does so at its next step or wait.
+
+    Raises:
+        Problem: "not-cancelable" for a kind whose change is in force with its row, such as traffic or keys.
+    """
+    if not can_cancel(operation):
+        raise Problem("not-cancelable", kind=operation.kind)
     Operation.objects.filter(pk=operation.pk, state__in=OperationState.live()).update(cancel_requested=True)
     audit.record(actor, "operation.cancel", workspace=operation.workspace, target=operation.target)
     wake(operation.pk)
+
+
+def can_cancel(operation: Operation) -> bool:
+    return operation.live and operation.kind in _handlers and _handlers[operation.kind].cancelable
 
 
 def sweep() -> int:

@@ -121,7 +121,9 @@ def delete_endpoint(run: Run) -> None:
             endpoint.delete()
 
 
-@handles("online-deployment.create", steps=("environment", "start", "route"), failed=_deployment_failed)
+@handles(
+    "online-deployment.create", steps=("environment", "start", "route"), failed=_deployment_failed, cancelable=True
+)
 def create_deployment(run: Run) -> None:
     deployment = _load_deployment(run)
     fresh = _bring_up(run, deployment)
@@ -129,7 +131,12 @@ def create_deployment(run: Run) -> None:
         _switch(deployment, fresh)
 
 
-@handles("online-deployment.update", steps=("environment", "start", "route", "drain"), failed=_deployment_failed)
+@handles(
+    "online-deployment.update",
+    steps=("environment", "start", "route", "drain"),
+    failed=_deployment_failed,
+    cancelable=True,
+)
 def update_deployment(run: Run) -> None:
     deployment = _load_deployment(run)
     fresh = _bring_up(run, deployment)
@@ -162,6 +169,8 @@ def delete_deployment(run: Run) -> None:
 def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
     """The replica set of the deployment's present revision, with every replica ready."""
     with run.step("environment"):
+        if deployment.environment is not None and deployment.environment.image:
+            run.log(f"image {deployment.environment.image} is not used: process compute runs the packages alone")
         runnable = builds.ensure(environments.asked_by(deployment), log=run.log, check=run.check)
     with run.step("start"):
         fresh = ReplicaSet.objects.filter(owner_key=deployment.owner_key, revision=deployment.revision).first()

@@ -235,13 +235,15 @@ def publish(*, wait_s: float = 10.0) -> Publication:
     Raises:
         LeaseTaken: somebody else was publishing for longer than `wait_s`.
     """
-    with leases.held("gateway/publish", ttl_s=LEASE_S, wait_s=wait_s):
+    with leases.held("gateway/publish", ttl_s=LEASE_S, wait_s=wait_s) as grant:
         setup, endpoints = front(), desired()
         resources = envoy.render(setup, endpoints)
         digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
         last = Publication.objects.order_by("pk").first() or Publication.objects.create()
         if last.digest == digest and last.accepted:
             return last
+        if not leases.holds(grant):  # rendering took so long that somebody else has published newer rows
+            raise leases.LeaseTaken(grant.name)
         last.version += 1
         outcome = Publisher(setup.xds, setup.admin_socket, setup.envoy_log).publish(resources, version=last.version)
         last.digest, last.accepted, last.reason, last.seconds = (

@@ -32,7 +32,9 @@ def kind(monkeypatch):
             if run.payload.get("crash"):
                 raise ZeroDivisionError("secret path")
 
-    entry = operations.Handler(handler, ("one", "two"), lambda operation, problem: failed.append(problem.code))
+    entry = operations.Handler(
+        handler, ("one", "two"), lambda operation, problem: failed.append(problem.code), cancelable=True
+    )
     monkeypatch.setitem(operations._handlers, "test.kind", entry)
     return failed
 
@@ -102,6 +104,16 @@ def test_cancel_ends_it_at_the_next_step():
     operations.run(operation.pk)
     operation.refresh_from_db()
     assert (ran, operation.state) == ([], OperationState.CANCELED)
+
+
+def test_what_is_in_force_with_its_row_cannot_be_canceled(monkeypatch):
+    entry = operations.Handler(lambda run: None, ("one",), None)
+    monkeypatch.setitem(operations._handlers, "test.kind", entry)
+    operation = start()
+    with pytest.raises(Problem, match="cannot be canceled"):
+        operations.cancel(operation, actor=None)
+    operation.refresh_from_db()
+    assert not operation.cancel_requested
 
 
 def test_the_sweep_wakes_what_nobody_works_on(monkeypatch):

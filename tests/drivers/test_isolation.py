@@ -6,6 +6,7 @@ notice. Only addresses of this machine are contacted.
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,9 @@ def test_files(look, processes):
     assert writes[f"{tmp}/new"] == "written"
     if kept:
         assert {path for path, result in writes.items() if result == "written"} == {f"{tmp}/new"}
-        assert found["tmp"] == []
+        # what is mounted from below /tmp (a checkout there, say) shows as the folder on the way to it
+        mounted = {Path(sys.prefix), Path(sys.base_prefix), Path(__file__)}
+        assert set(found["tmp"]) <= {path.parts[2] for path in mounted if path.parts[1] == "tmp"}
         assert found["run"] == ["s"]
         assert found["home"] == "FileNotFoundError"
         assert "shadow" not in found["etc"]

@@ -34,7 +34,7 @@ class Gateway(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def gateway(settings):
     folder = settings.HOME.gateway / "certs"
-    ensure_certificates(folder, ca_pem=settings.HOME.ca, extra_names=[settings.HOST])
+    ensure_certificates(folder, ca_pem=settings.HOME.ca, extra_names=())
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
@@ -75,6 +75,7 @@ def test_a_stranger_behind_the_port_is_not_trusted(gateway, world, people, setti
     gateway.seen = {}
     other = tmp_path / "ca.pem"
     ensure_certificates(tmp_path / "certs", ca_pem=other, extra_names=[])
+    ours = settings.HOME.ca.read_bytes()
     settings.HOME.ca.write_bytes(other.read_bytes())
     try:
         with pytest.raises(Problem) as caught:
@@ -82,9 +83,7 @@ def test_a_stranger_behind_the_port_is_not_trusted(gateway, world, people, setti
         assert "CERTIFICATE_VERIFY_FAILED" in caught.value.evidence
         assert gateway.seen == {}
     finally:
-        settings.HOME.ca.unlink()
-        for file in (settings.HOME.gateway / "certs").iterdir():
-            file.unlink()
+        settings.HOME.ca.write_bytes(ours)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext as _
 
 from apps.accounts.policy import Permission
+from apps.core import audit
 from apps.core.errors import Problem
 from apps.core.models import AuditRecord
 from apps.endpoints import domain
@@ -189,6 +190,9 @@ class KeyReveal(EndpointPage):
             value = gateway.keys_of(self.endpoint.name).get(slot)
         if not value:
             raise Problem("not-found", kind="key", name=slot)
+        audit.record(
+            request.user, "online-endpoint.reveal-key", workspace=self.workspace.name, target=self.endpoint.topic
+        )
         return JsonResponse({"value": value}, headers={"Cache-Control": "no-store"})
 
 

@@ -81,6 +81,7 @@ class Timeline(OperationPage):
         return self.page(
             "operation",
             operation=self.operation,
+            can_cancel=operations.can_cancel(self.operation),
             operation_topic=f"operation:{self.operation.pk}",
             steps=steps,
             took=took,
