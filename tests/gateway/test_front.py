@@ -64,6 +64,33 @@ def test_web_gets_its_paths_untouched(world, path):
     assert (reply.status, reply.served_by, reply.json["path"]) == (200, "web", path)
 
 
+LARGE = {"content-length": str(10 * 2**20 + 1)}
+
+
+@pytest.mark.parametrize("path", ["/", "/accounts/login/", "/api/v1/workspaces/lab/models/x/versions/1", "/uploads"])
+def test_only_uploads_may_send_web_much(world, path):
+    """Web would spool the whole body before it asks who sent it."""
+    reply = call(world.port, path, headers=LARGE, body=b"")
+    assert (reply.status, reply.json["error"]["code"]) == (413, "PayloadTooLarge")
+    reply = call(world.port, path, headers={"transfer-encoding": "chunked"}, body=b"")
+    assert reply.status == 411
+    assert call(world.port, path, body=b"x" * 1000).served_by == "web"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/workspaces/lab/uploads",
+        "/API/v1/workspaces/lab/uploads?x=1",
+        "/w/lab/create/model",
+        "/w/lab/endpoints/iris/deploy",
+    ],
+)
+def test_uploads_may_be_large(world, path):
+    reply = call(world.port, path, body=b"x" * (11 * 2**20))
+    assert (reply.status, reply.served_by) == (200, "web")
+
+
 def test_a_404_of_web_stays_a_404(world):
     reply = call(world.port, "/nowhere?status=404", method="GET", body=b"")
     assert (reply.status, reply.served_by) == (404, "web")

@@ -75,7 +75,7 @@ POST = {
     "environment-create": (400, 400, 403, 404),
     "environment": NOT_HERE,
     "operation": NOT_HERE,
-    "operation-cancel": (302, 302, 403, 404),
+    "operation-cancel": (409, 409, 403, 404),  # it has ended
 }
 
 

@@ -25,7 +25,7 @@ QUEUE_FULL = (
     "if this goes on, add instances or raise max_concurrent_requests_per_instance."
 )
 RATE = "The endpoint gets more requests per second than its limit allows. Send fewer, or try again in a second."
-TOO_LARGE = "The request body is larger than this endpoint accepts. Send less per request, or use a batch endpoint."
+TOO_LARGE = "The request body is larger than this address accepts. Send less per request."
 MODEL_DOWN = (
     "No replica of the deployment can take the request right now (%RESPONSE_FLAGS%). "
     "Try again in a few seconds; if it stays like this, look at the deployment's status and logs."

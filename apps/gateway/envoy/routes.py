@@ -11,13 +11,19 @@ from apps.gateway.envoy.filters import (
     site_filters,
 )
 from apps.gateway.envoy.listeners import PRIVATE, PUBLIC
-from apps.gateway.envoy.types import NAMESPACE, Deployment, Endpoint, Front, Json, cluster_name, typed
+from apps.gateway.envoy.types import MEBIBYTE, NAMESPACE, Deployment, Endpoint, Front, Json, cluster_name, typed
 
 PICK = "azureml-model-deployment"
 PICK_ENDPOINT = "azureml-endpoint"
 SESSION = "azureml-model-session"
 STREAM_IDLE = "300s"
 SITE_IDLE = "3600s"
+SITE_BODY_LIMIT = 10 * MEBIBYTE
+UPLOADS = {  # several short patterns: Envoy refuses one long one
+    "upload": "(?i)/api/v1/workspaces/[^/]+/uploads/?",
+    "upload-arm": "(?i)/subscriptions/.+/uploads/?",
+    "upload-studio": "/w/[^/]+/(create/model|endpoints/[^/]+/deploy)",
+}
 INT64_MAX = 2**63 - 1
 
 NO_ENDPOINT = (
@@ -28,6 +34,7 @@ NO_DEPLOYMENT = "The endpoint has no deployment of the name given in the azureml
 NO_TRAFFIC = (
     "No deployment has traffic. Give one a share above 0 %, or name one in the azureml-model-deployment header."
 )
+NO_LENGTH = "Say how long the body is (Content-Length)."
 NO_PAGE = "There is nothing at this address."
 
 
@@ -197,7 +204,20 @@ def _site_routes() -> list[Json]:
         "typed_per_filter_config": asked_filters(),
     }
     web = {"name": "web", "match": {"prefix": "/"}, "route": _site("web"), "typed_per_filter_config": site_filters()}
-    return [internal, mlflow, web]
+    uploads = [{**web, "name": name, "match": {"safe_regex": {"regex": regex}}} for name, regex in UPLOADS.items()]
+    return [internal, mlflow, *uploads, *_bounded(), web]
+
+
+def _bounded() -> list[Json]:
+    """Web reads a whole body before it knows who sent it: only uploads may be large, the rest is small anyway."""
+    length = {"name": "content-length", "range_match": {"start": SITE_BODY_LIMIT + 1, "end": INT64_MAX}}
+    large = _nothing("site-too-large", "/", "too large", code="PayloadTooLarge")
+    large["match"]["headers"] = [length]
+    large["direct_response"]["status"] = 413
+    unsized = _nothing("site-unsized", "/", NO_LENGTH, code="LengthRequired")
+    unsized["match"]["headers"] = [{"name": "transfer-encoding", "present_match": True}]
+    unsized["direct_response"]["status"] = 411
+    return [large, unsized]
 
 
 def _site(cluster: str) -> Json:
