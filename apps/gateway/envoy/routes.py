@@ -34,7 +34,6 @@ NO_DEPLOYMENT = "The endpoint has no deployment of the name given in the azureml
 NO_TRAFFIC = (
     "No deployment has traffic. Give one a share above 0 %, or name one in the azureml-model-deployment header."
 )
-NO_LENGTH = "Say how long the body is (Content-Length)."
 NO_PAGE = "There is nothing at this address."
 
 
@@ -205,19 +204,19 @@ def _site_routes() -> list[Json]:
     }
     web = {"name": "web", "match": {"prefix": "/"}, "route": _site("web"), "typed_per_filter_config": site_filters()}
     uploads = [{**web, "name": name, "match": {"safe_regex": {"regex": regex}}} for name, regex in UPLOADS.items()]
-    return [internal, mlflow, *uploads, *_bounded(), web]
+    return [internal, mlflow, *uploads, _site_too_large(), web]
 
 
-def _bounded() -> list[Json]:
-    """Web reads a whole body before it knows who sent it: only uploads may be large, the rest is small anyway."""
+def _site_too_large() -> Json:
+    """Web reads a whole body before it knows who sent it: only uploads may be large, the rest is small anyway.
+
+    A body that does not say its length passes; Envoy shows routes no sign of one.
+    """
     length = {"name": "content-length", "range_match": {"start": SITE_BODY_LIMIT + 1, "end": INT64_MAX}}
     large = _nothing("site-too-large", "/", "too large", code="PayloadTooLarge")
     large["match"]["headers"] = [length]
     large["direct_response"]["status"] = 413
-    unsized = _nothing("site-unsized", "/", NO_LENGTH, code="LengthRequired")
-    unsized["match"]["headers"] = [{"name": "transfer-encoding", "present_match": True}]
-    unsized["direct_response"]["status"] = 411
-    return [large, unsized]
+    return large
 
 
 def _site(cluster: str) -> Json:
