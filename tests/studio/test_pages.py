@@ -7,6 +7,7 @@ import json
 import zipfile
 
 import pytest
+from django.utils import timezone
 
 from apps.core.errors import Problem
 from apps.core.models import Operation
@@ -440,3 +441,17 @@ def test_a_busy_endpoint_is_said_to_be_busy(world, browser):
     response = browser("dan").post("/w/lab/endpoints/flowers/traffic", {"revision": "1", "live.blue": "100"})
     assert response.status_code == 409
     assert "Another operation on online-endpoint/flowers is still running" in text(response)
+
+
+def test_a_model_that_could_not_be_imported_is_shown_with_the_reason(world, workspace, browser):
+    from apps.core.errors import Problem
+    from apps.registry.models import MlflowImport
+
+    problem = Problem("model-invalid", kind="MLflow model", reason="there is no file MLmodel in it.", evidence=HOSTILE)
+    MlflowImport.objects.create(
+        workspace=workspace, name="broken", version="3", made_ms=1, retry_at=timezone.now(), error=problem.as_json()
+    )
+    page = text(browser("rita").get("/w/lab/models"))
+    assert "broken version 3 of MLflow could not be imported" in page
+    assert "there is no file MLmodel in it." in page
+    assert "<script>alert" not in page

@@ -17,6 +17,7 @@ from apps.registry import storage, uploads
 from apps.registry.domain import register_model
 from apps.registry.enums import ModelType
 from apps.registry.models import Model, ModelVersion, Upload
+from apps.registry.queries import failed_imports
 from apps.studio.forms import ModelForm
 from apps.studio.queries import endpoints_of
 from apps.studio.views import Page, one
@@ -35,7 +36,12 @@ class Models(Page):
             ),
         )
         newest = ModelVersion.objects.in_bulk([each.newest_pk for each in rows])
-        return self.page("models", rows=[(each, newest.get(each.newest_pk)) for each in rows], query=query)
+        return self.page(
+            "models",
+            rows=[(each, newest.get(each.newest_pk)) for each in rows],
+            failed=failed_imports(self.workspace)[:10],
+            query=query,
+        )
 
 
 class ModelPage(Page):
