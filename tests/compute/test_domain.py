@@ -1,12 +1,13 @@
 """Replica sets against the fault-injecting driver: each fault ends in the right state with the right words."""
 
+import threading
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
 from apps.compute import domain
-from apps.compute.domain import Recipe
+from apps.compute.domain import Recipe, replicas
 from apps.compute.drivers.fake import Fault
 from apps.compute.enums import ReplicaState
 from apps.compute.models import InstanceType, Replica
@@ -191,3 +192,18 @@ def test_sizes_are_cut_to_the_machine_and_said_so():
     assert domain.usable(domain.instance_type("SMALL"))[2] == []
     with pytest.raises(Problem, match="no instance type tiny"):
         domain.instance_type("tiny")
+
+
+def test_hung_servers_are_asked_side_by_side(monkeypatch):
+    """The calls overlap: each waits until all are under way, which one after the other could never be."""
+    replica_set = make(desired=5)
+    settle(replica_set)
+    together = threading.Barrier(5, timeout=20)
+
+    def hang(*_):
+        together.wait()
+        return False
+
+    monkeypatch.setattr(replicas.probe, "answers", hang)
+    domain.reconcile(replica_set)
+    assert set(Replica.objects.values_list("state", flat=True)) == {ReplicaState.UNREADY}

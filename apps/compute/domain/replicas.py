@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 CRASH_LIMIT = 3  # exits while starting, one after the other, before we call it a crash loop
 BACKOFF_MAX_S = 60.0
+MOST_AT_ONCE = 16
+LOOKED_AT = {ReplicaState.STARTING, ReplicaState.READY, ReplicaState.UNREADY, ReplicaState.DRAINING}
 STEADY_S = 120.0  # ready for this long: the next exit starts at the smallest back-off again
 
 
@@ -35,7 +39,37 @@ def update(replica: Replica, **values: Any) -> None:
         log.info("replica.state", replica=replica.name, owner=replica.set.owner_key, state=str(replica.state))
 
 
-def advance(replica: Replica) -> None:
+@dataclass(frozen=True)
+class Look:
+    """What is true of a replica now: what its driver sees, and whether its server answers."""
+
+    seen: Observation
+    answers: bool
+
+
+def look(replicas: Iterable[Replica]) -> dict[int, Look]:
+    """Look at all these replicas. Their servers are asked side by side: together, hung ones cost one timeout."""
+    seen: dict[int, Observation] = {}
+    asked: dict[int, tuple[str, str]] = {}
+    for replica in replicas:
+        handle = handle_of(replica)
+        if handle is None or replica.state not in LOOKED_AT:
+            continue
+        seen[replica.pk] = found = driver(replica.set.driver).observe(handle)
+        if found.state is State.RUNNING and found.address is not None:
+            asked[replica.pk] = (found.address, replica.set.spec["ready_path"])
+    answered: Iterable[bool]
+    if len(asked) > 1:
+        with ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(asked))) as pool:
+            answered = list(pool.map(lambda one: probe.answers(*one), asked.values()))
+    else:
+        answered = [probe.answers(*one) for one in asked.values()]
+    answers = dict(zip(asked, answered, strict=True))
+    return {pk: Look(found, answers.get(pk, False)) for pk, found in seen.items()}
+
+
+def advance(replica: Replica, looked: Look | None) -> None:
+    """The next thing for one replica, given what `look` found of it."""
     now = timezone.now()
     if replica.state == ReplicaState.DRAINING:  # wanted again before it was stopped
         update(replica, state=ReplicaState.STARTING)
@@ -44,7 +78,7 @@ def advance(replica: Replica) -> None:
     ):
         _start(replica)
     elif replica.state in {ReplicaState.STARTING, ReplicaState.READY, ReplicaState.UNREADY}:
-        _look(replica)
+        _follow(replica, looked)
 
 
 def _start(replica: Replica) -> None:
@@ -81,16 +115,14 @@ def _retry_start(replica: Replica, problem: Problem, *, after_s: float) -> None:
     update(replica, state=ReplicaState.BACKOFF, retry_at=later, address="", reason=problem.as_json())
 
 
-def _look(replica: Replica) -> None:
+def _follow(replica: Replica, looked: Look | None) -> None:
     handle = handle_of(replica)
-    if handle is None:
+    if handle is None or looked is None:
         update(replica, state=ReplicaState.PENDING)
-        return
-    seen = driver(replica.set.driver).observe(handle)
-    if seen.state in {State.EXITED, State.GONE}:
-        _ended(replica, problem_of(replica, seen))
-    elif seen.address is not None and probe.answers(seen.address, replica.set.spec["ready_path"]):
-        _answered(replica, seen)
+    elif looked.seen.state in {State.EXITED, State.GONE}:
+        _ended(replica, problem_of(replica, looked.seen))
+    elif looked.answers:
+        _answered(replica, looked.seen)
     elif replica.state == ReplicaState.STARTING:
         _check_start(replica, handle)
     else:

@@ -16,7 +16,7 @@ import structlog
 from django.db import transaction
 
 from apps.compute.domain.recipes import OWNER, Recipe, driver, handle_of, replica_name
-from apps.compute.domain.replicas import advance, update
+from apps.compute.domain.replicas import advance, look, update
 from apps.compute.drivers.base import Handle
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica, ReplicaSet
@@ -77,13 +77,14 @@ def _reconcile(replica_set: ReplicaSet) -> bool:
         if index not in rows:
             name = replica_name(replica_set.owner_key, replica_set.revision, index)
             rows[index] = Replica.objects.create(set=replica_set, index=index, name=name)
+    looked = look(replica for index, replica in rows.items() if index < replica_set.desired)
     for index, replica in sorted(rows.items()):
         if index >= replica_set.desired:
             if replica.state == ReplicaState.FAILED:
                 continue  # halted: its log is what is left of it
             update(replica, state=ReplicaState.DRAINING)
         else:
-            advance(replica)
+            advance(replica, looked.get(replica.pk))
     return addresses(replica_set.pk) != before
 
 
