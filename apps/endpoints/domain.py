@@ -74,7 +74,6 @@ RECIPE_FIELDS = (
     "instance_type",
     "max_concurrent_requests",
     "liveness_probe",
-    "readiness_probe",
 )
 """A change of one of these needs new replicas; of the others, only new routes or nothing."""
 

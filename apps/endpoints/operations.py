@@ -169,8 +169,8 @@ def delete_deployment(run: Run) -> None:
 def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
     """The replica set of the deployment's present revision, with every replica ready."""
     with run.step("environment"):
-        if deployment.environment is not None and deployment.environment.image:
-            run.log(f"image {deployment.environment.image} is not used: process compute runs the packages alone")
+        for sentence in recipes.without_effect(deployment):
+            run.log(sentence)
         runnable = builds.ensure(environments.asked_by(deployment), log=run.log, check=run.check)
     with run.step("start"):
         fresh = ReplicaSet.objects.filter(owner_key=deployment.owner_key, revision=deployment.revision).first()

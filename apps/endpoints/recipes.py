@@ -21,6 +21,7 @@ APP_ROOT = "/var/azureml-app"
 MODELS_ROOT = f"{APP_ROOT}/azureml-models"
 RUNTIME = "/opt/portway/runtime"
 OVERLAY = "/opt/portway/overlay"
+AZURE_QUEUE_WAIT_MS = 500  # what comes when nobody asked for anything
 OWN_FOLDERS = ("/opt/portway", "/run/s", "/proc", "/dev", "/sys", "/usr", "/bin", "/sbin", "/lib", "/lib64")
 OURS = ("PORTWAY_", "AZUREML_MODEL_DIR", "AML_APP_ROOT", "AZUREML_ENTRY_SCRIPT")
 
@@ -88,6 +89,24 @@ def check_mount_path(text: str) -> None:
     if text and (own or str(PurePosixPath(text)) != text or ".." in PurePosixPath(text).parts):
         reason = "must be a plain absolute path without a slash at its end" if not own else "is a folder of Portway's"
         raise Problem("bad-field", field="modelMountPath", reason=f"{text} {reason}", target="modelMountPath")
+
+
+def without_effect(deployment: OnlineDeployment) -> list[str]:
+    """A sentence for each thing that was asked for and that this compute does not do."""
+    found = []
+    if deployment.readiness_probe:
+        found.append("readinessProbe is not used: the gateway asks each instance every second.")
+    if set(deployment.liveness_probe) - {"period", "failureThreshold"}:
+        found.append("Of livenessProbe, period and failureThreshold are used.")
+    if deployment.max_queue_wait_ms != AZURE_QUEUE_WAIT_MS:
+        found.append("maxQueueWait is not used: what waits, waits until the request timeout.")
+    if deployment.app_insights_enabled:
+        found.append("appInsightsEnabled is not used: the gateway counts and logs every request.")
+    if deployment.environment is not None and deployment.environment.image:
+        found.append(f"Image {deployment.environment.image} is not used: process compute runs the packages alone.")
+    if deployment.environment is not None and deployment.environment.inference_config:
+        found.append("inferenceConfig is not used: process compute runs Portway's own scoring server.")
+    return found
 
 
 def liveness_s(probe: dict[str, Any]) -> float:

@@ -225,6 +225,20 @@ def test_scaling_by_patch_and_logs(world, api, assets):
     assert "Python 3.11" in prepared
 
 
+def test_what_is_stored_without_effect_is_said_in_the_timeline(world, api, assets):
+    world.endpoint()
+    given = body(readinessProbe={"period": "PT7S"}, appInsightsEnabled=True)
+    answer = api.put(f"{SHORT}/onlineEndpoints/iris/deployments/blue", given, format="json")
+    steps = finish(world, api, answer)["properties"]["steps"]
+    for word in (
+        "readinessProbe is not used",
+        "Of livenessProbe",
+        "maxQueueWait is not used",
+        "appInsightsEnabled is not used",
+    ):
+        assert word in steps[0]["log"]
+
+
 def test_the_sdk_regenerates_a_key_by_sending_the_current_one(world, api):
     world.endpoint()
     before = api.post(f"{SHORT}/onlineEndpoints/iris/listKeys").json()
