@@ -8,7 +8,7 @@ from csp.decorators import csp_update
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from apps.api import assets, discovery, health, mlflow, online, workspaces
+from apps.api import assets, deployments, discovery, health, mlflow, online, workspaces
 
 ARM = (
     "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
@@ -49,10 +49,10 @@ workspace_urls: list[URLPattern] = [
     path(f"{ENDPOINT}/regenerateKeys", online.RegenerateKeys.as_view(), name="regenerate-keys"),
     path(f"{ENDPOINT}/metrics", online.Metrics.as_view(), name="metrics"),
     path(f"{ENDPOINT}/token", online.Token.as_view(), name="token"),
-    path(f"{ENDPOINT}/deployments", online.Deployments.as_view(), name="deployments"),
-    path(DEPLOYMENT, online.Deployment.as_view(), name="deployment"),
-    path(f"{DEPLOYMENT}/getLogs", online.DeploymentLogs.as_view(), name="deployment-logs"),
-    path(f"{DEPLOYMENT}/skus", online.DeploymentSkus.as_view(), name="deployment-skus"),
+    path(f"{ENDPOINT}/deployments", deployments.Deployments.as_view(), name="deployments"),
+    path(DEPLOYMENT, deployments.Deployment.as_view(), name="deployment"),
+    path(f"{DEPLOYMENT}/getLogs", deployments.DeploymentLogs.as_view(), name="deployment-logs"),
+    path(f"{DEPLOYMENT}/skus", deployments.DeploymentSkus.as_view(), name="deployment-skus"),
 ]
 
 
