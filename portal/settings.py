@@ -41,6 +41,8 @@ RESOURCE_GROUP = "portway"
 LOCATION = "local"
 
 INSTALLED_APPS = [
+    "unfold",  # before the admin, whose templates it replaces
+    "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -59,6 +61,7 @@ INSTALLED_APPS = [
     "csp",
     "apps.core",
     "apps.accounts",
+    "apps.monitoring",
     "apps.registry",
     "apps.compute",
     "apps.builds",
@@ -66,6 +69,7 @@ INSTALLED_APPS = [
     "apps.endpoints",
     "apps.api",
     "apps.studio",
+    "apps.console",
 ]
 
 MIDDLEWARE = [
