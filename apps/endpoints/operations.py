@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 
 from apps.builds import domain as builds
 from apps.compute import domain as compute
@@ -15,6 +16,7 @@ from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.core.operations import Run, handles
 from apps.endpoints import environments, recipes
+from apps.endpoints.domain import record_traffic
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
@@ -129,6 +131,46 @@ def create_deployment(run: Run) -> None:
     fresh = _bring_up(run, deployment)
     with run.step("route"):
         _switch(deployment, fresh)
+
+
+def _deploy_failed(operation: Operation, problem: Problem) -> None:
+    fresh = OnlineEndpoint.objects.filter(pk=operation.payload["endpoint"], state=ProvisioningState.CREATING)
+    fresh.update(state=_ended_as(problem), error=problem.as_json())
+    _deployment_failed(operation, problem)
+
+
+@handles(
+    "online-deployment.deploy",
+    steps=("endpoint", "environment", "start", "route", "traffic"),
+    failed=_deploy_failed,
+    cancelable=True,
+)
+def deploy(run: Run) -> None:
+    deployment = _load_deployment(run)
+    with run.step("endpoint"):
+        if deployment.endpoint.state == ProvisioningState.CREATING:
+            put_route(deployment.endpoint)
+            gateway.publish_or_fail()
+            _settle_endpoint(deployment.endpoint)
+    fresh = _bring_up(run, deployment)
+    with run.step("route"):
+        _switch(deployment, fresh)
+    with run.step("traffic"):
+        _split(run, OnlineEndpoint.objects.select_related("workspace").get(pk=deployment.endpoint_id))
+
+
+def _split(run: Run, endpoint: OnlineEndpoint) -> None:
+    """The split that was asked for. Nobody else can have changed it: the operation holds the endpoint's lock."""
+    wanted = run.payload["traffic"]
+    if endpoint.traffic != wanted:
+        with transaction.atomic():
+            record_traffic(endpoint, wanted, endpoint.mirror_traffic, run.operation.actor)
+            OnlineEndpoint.objects.filter(pk=endpoint.pk).update(traffic=wanted, revision=F("revision") + 1)
+            endpoint.traffic = wanted
+            put_route(endpoint)
+    gateway.publish_or_fail()
+    run.log(", ".join(f"{name} {percent} %" for name, percent in sorted(wanted.items())) or "no traffic")
+    events.changed(endpoint.workspace.name, endpoint.topic)
 
 
 @handles(

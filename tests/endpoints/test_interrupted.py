@@ -21,6 +21,7 @@ from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 pytestmark = [pytest.mark.envoy, pytest.mark.slow]
 KINDS = ("online-endpoint.create", "online-endpoint.update", "online-endpoint.delete", "online-deployment.create")
 KINDS += ("online-deployment.update", "online-deployment.delete", "online-endpoint.regenerate-key")
+KINDS += ("online-deployment.deploy",)
 POINTS = [(kind, step, when) for kind in KINDS for step in operations.steps_of(kind) for when in ("begin", "end")]
 
 
@@ -33,6 +34,13 @@ def prepare(world, kind):  # noqa: PLR0911 -- one return per kind
     """The operation of that kind, queued, on an endpoint that has what it needs."""
     if kind == "online-endpoint.create":
         return domain.create_endpoint(workspace=world.workspace, name="iris", spec=EndpointSpec(), actor=world.actor)[1]
+    if kind == "online-deployment.deploy":
+        new = ("iris", EndpointSpec())
+        spec = world.spec()
+        made = domain.deploy(
+            workspace=world.workspace, endpoint=new, name="blue", spec=spec, share=100, actor=world.actor
+        )
+        return made[1]
     endpoint = world.endpoint()
     if kind == "online-deployment.create":
         return domain.create_deployment(endpoint=endpoint, name="blue", spec=world.spec(), actor=world.actor)[1]
@@ -136,4 +144,5 @@ EXPECTED = {
     },
     "online-deployment.delete": EMPTY,
     "online-endpoint.regenerate-key": ONE,
+    "online-deployment.deploy": ONE | {"endpoints": [("iris", "Succeeded", {"blue": 100}, {})]},
 }
