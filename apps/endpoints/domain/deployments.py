@@ -165,5 +165,3 @@ def _check_probe(name: str, probe: dict[str, Any]) -> None:
         if not least <= value <= PROBE_MOST:
             reason = f"must be {least} to {PROBE_MOST} (times in milliseconds), not {value}"
             raise Problem("bad-field", field=f"{name}.{each}", reason=reason, target=f"{name}.{each}")
-
-

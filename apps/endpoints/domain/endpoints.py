@@ -178,5 +178,3 @@ def regenerate_key(*, endpoint: OnlineEndpoint, slot: str, value: str | None, ac
         operation = begin("online-endpoint.regenerate-key", endpoint, actor, slot=slot)
         gateway.set_key(endpoint.name, slot, value)
     return operation
-
-

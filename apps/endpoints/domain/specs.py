@@ -52,5 +52,3 @@ def spec_of(deployment: OnlineDeployment, **changes: Any) -> DeploymentSpec:
     """The deployment as a spec, with some fields changed."""
     names = DeploymentSpec.__dataclass_fields__
     return DeploymentSpec(**{name: getattr(deployment, name) for name in names} | changes)
-
-
