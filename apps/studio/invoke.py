@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
+import re
 import ssl
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +20,13 @@ from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
 from apps.registry.enums import ModelType
 from apps.registry.models import ModelVersion
+from apps.studio.pretty import pretty
 
 ANSWER_LIMIT = 2**20
 REQUEST_LIMIT = 10 * 2**20
 DEPLOYMENT_HEADER = "azureml-model-deployment"
 GRACE_S = 5.0
+PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,299}")
 SAMPLE_OF_TYPE = {
     "string": "text",
     "boolean": True,
@@ -33,6 +39,16 @@ SAMPLE_OF_TYPE = {
 
 
 @dataclass(frozen=True)
+class Request:
+    """What is sent. `path` is below /e/<endpoint>; no `deployment` means by traffic."""
+
+    body: bytes
+    content_type: str = "application/json"
+    deployment: str = ""
+    path: str = "/score"
+
+
+@dataclass(frozen=True)
 class Answer:
     status: int
     reason: str
@@ -41,30 +57,48 @@ class Answer:
     body: str
     truncated: bool
     deployment: str
+    request_id: str = ""
 
     @property
     def tone(self) -> str:
         return "ok" if self.status < 400 else "degraded" if self.status < 500 else "failed"  # noqa: PLR2004
 
+    @property
+    def shown(self) -> str:
+        """The body for people: JSON indented, anything else as it came."""
+        try:
+            return pretty(json.loads(self.body))
+        except (ValueError, RecursionError):
+            return self.body
 
-def score(*, endpoint: OnlineEndpoint, deployment: str, body: str, actor: Any) -> Answer:
-    """Send one request to the endpoint; its answer, whatever the status.
+
+def score(*, endpoint: OnlineEndpoint, requests: Sequence[Request], actor: Any) -> list[Answer | Problem]:
+    """Send each request to the endpoint, at the same time; its answer, whatever the status, or why there is none.
 
     Raises:
-        Problem: "unavailable" when the gateway does not answer, "bad-field" for a body that is too large.
+        Problem: "bad-field" for a body that is too large or a path that is none.
     """
-    data = body.encode()
-    if len(data) > REQUEST_LIMIT:
-        raise Problem("bad-field", field="body", reason="at most 10 MB can be sent from this page")
-    headers = {
-        "Host": settings.HOST,
-        "Content-Type": "application/json",
-        "Authorization": f"Bearer {_credential(endpoint, actor)}",
-    }
-    if deployment:
-        headers[DEPLOYMENT_HEADER] = deployment
+    for each in requests:
+        if len(each.body) > REQUEST_LIMIT:
+            raise Problem("bad-field", field="body", reason="at most 10 MB can be sent from this page", target="body")
+        if not PATH.fullmatch(each.path):
+            reason = "must begin with / and hold only characters of a URL"
+            raise Problem("bad-field", field="path", reason=reason, target="path")
+    bearer = f"Bearer {_credential(endpoint, actor)}"
     timeouts = endpoint.deployments.values_list("request_timeout_ms", flat=True)
-    return _send(f"/e/{endpoint.name}/score", data, headers, timeout_s=max(timeouts, default=5000) / 1000 + GRACE_S)
+    timeout_s = max(timeouts, default=5000) / 1000 + GRACE_S
+
+    def send(each: Request) -> Answer | Problem:
+        headers = {"Host": settings.HOST, "Content-Type": each.content_type, "Authorization": bearer}
+        if each.deployment:
+            headers[DEPLOYMENT_HEADER] = each.deployment
+        try:
+            return _send(f"/e/{endpoint.name}{each.path}", each.body, headers, timeout_s=timeout_s)
+        except Problem as problem:
+            return problem
+
+    with ThreadPoolExecutor(max_workers=max(1, len(requests))) as pool:
+        return list(pool.map(send, requests))
 
 
 def _credential(endpoint: OnlineEndpoint, actor: Any) -> str:
@@ -95,6 +129,7 @@ def _send(path: str, data: bytes, headers: dict[str, str], *, timeout_s: float) 
         body=raw[:ANSWER_LIMIT].decode("utf-8", "replace"),
         truncated=len(raw) > ANSWER_LIMIT,
         deployment=response.headers.get(DEPLOYMENT_HEADER, ""),
+        request_id=response.headers.get("x-request-id", ""),
     )
 
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from apps.studio.pages import account, deployments, endpoints, environments, home, models, operations, traffic
+from apps.studio.pages import (
+    account,
+    deploy,
+    deployments,
+    endpoint_forms,
+    endpoints,
+    environments,
+    find,
+    home,
+    models,
+    operations,
+    test,
+    traffic,
+)
 
 ENDPOINT = "endpoints/<str:endpoint>"
 DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
@@ -12,25 +25,30 @@ DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
 workspace_urls: list[URLPattern] = [
     path("", home.WorkspaceHome.as_view(), name="workspace"),
     path("endpoints", endpoints.Endpoints.as_view(), name="endpoints"),
-    path("create/endpoint", endpoints.EndpointCreate.as_view(), name="endpoint-create"),
+    path("create/endpoint", endpoint_forms.EndpointCreate.as_view(), name="endpoint-create"),
     path(ENDPOINT, endpoints.Overview.as_view(), name="endpoint"),
     path(f"{ENDPOINT}/traffic", traffic.Traffic.as_view(), name="endpoint-traffic"),
-    path(f"{ENDPOINT}/test", endpoints.Test.as_view(), name="endpoint-test"),
+    path(f"{ENDPOINT}/test", test.Test.as_view(), name="endpoint-test"),
     path(f"{ENDPOINT}/keys", endpoints.Keys.as_view(), name="endpoint-keys"),
     path(f"{ENDPOINT}/keys/<str:slot>/reveal", endpoints.KeyReveal.as_view(), name="key-reveal"),
     path(f"{ENDPOINT}/keys/<str:slot>/regenerate", endpoints.KeyRegenerate.as_view(), name="key-regenerate"),
     path(f"{ENDPOINT}/logs", endpoints.Logs.as_view(), name="endpoint-logs"),
     path(f"{ENDPOINT}/activity", endpoints.Activity.as_view(), name="endpoint-activity"),
     path(f"{ENDPOINT}/delete", endpoints.EndpointDelete.as_view(), name="endpoint-delete"),
-    path(f"{ENDPOINT}/deploy", deployments.DeploymentCreate.as_view(), name="deployment-create"),
+    path(f"{ENDPOINT}/edit", endpoint_forms.EndpointEdit.as_view(), name="endpoint-edit"),
+    path("create/deployment", deploy.Deploy.as_view(), name="deploy"),
     path(DEPLOYMENT, deployments.Deployment.as_view(), name="deployment"),
+    path(f"{DEPLOYMENT}/edit", deploy.DeploymentEdit.as_view(), name="deployment-edit"),
     path(f"{DEPLOYMENT}/delete", deployments.DeploymentDelete.as_view(), name="deployment-delete"),
+    path("find", find.Find.as_view(), name="find"),
+    path("pick/<str:kind>", find.Pick.as_view(), name="pick"),
     path("models", models.Models.as_view(), name="models"),
     path("create/model", models.ModelRegister.as_view(), name="model-register"),
     path("models/<str:model>", models.ModelPage.as_view(), name="model"),
     path("environments", environments.Environments.as_view(), name="environments"),
     path("create/environment", environments.EnvironmentCreate.as_view(), name="environment-create"),
     path("environments/<str:environment>", environments.EnvironmentPage.as_view(), name="environment"),
+    path("operations", operations.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation>", operations.Timeline.as_view(), name="operation"),
     path("operations/<uuid:operation>/cancel", operations.Cancel.as_view(), name="operation-cancel"),
 ]

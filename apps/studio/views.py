@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
+from django.forms import Form
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect, render, resolve_url
 from django.utils.translation import gettext_lazy as _
 from django.views import View
 
@@ -16,6 +17,7 @@ from apps.accounts.policy import Permission, granted, visible_workspaces
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.core.states import Conflict
+from apps.studio.ascode import AsCode
 
 STATUS_TITLES = {403: _("Not allowed"), 404: _("Not found"), 409: _("Conflict"), 503: _("Not available")}
 
@@ -41,6 +43,12 @@ class SignedIn(View):
 
     def context(self) -> dict[str, Any]:
         return {"section": self.section, "workspaces": list(visible_workspaces(self.request.user))}
+
+    def go(self, to: str, *arguments: Any) -> HttpResponse:
+        """Lead on to another page, also when htmx sent the form."""
+        if self.request.headers.get("HX-Request"):
+            return HttpResponse(status=204, headers={"HX-Redirect": resolve_url(to, *arguments)})
+        return redirect(to, *arguments)
 
     def page(self, template: str, *, status: int = 200, problem: Problem | None = None, **context: Any) -> HttpResponse:
         if problem is not None:
@@ -86,7 +94,57 @@ class Page(SignedIn):
 
     def to_operation(self, operation: Operation) -> HttpResponse:
         """Where every change that takes time leads: its timeline."""
-        return redirect("studio:operation", self.workspace.name, operation.pk)
+        return self.go("studio:operation", self.workspace.name, operation.pk)
+
+
+class FormPage(Page):
+    """A form with the same change as code next to it. Problems are shown at their field, and what was typed is kept.
+
+    Subclasses say how the form is made, what it does, and how it reads as code.
+    """
+
+    permissions: ClassVar = {"GET": Permission.WRITE, "POST": Permission.WRITE}
+    template: ClassVar[str]
+    field_of: ClassVar[dict[str, str]] = {}  # a problem's target to the form's field, where the names differ
+
+    def form(self, data: Any = None, files: Any = None) -> Form:
+        raise NotImplementedError
+
+    def save(self, form: Form) -> HttpResponse:
+        """Carry it out and lead on. Problems it raises are shown at the form."""
+        raise NotImplementedError
+
+    def as_code(self, data: dict[str, Any]) -> AsCode | None:  # noqa: ARG002
+        """The change as code, of the fields that can be understood so far."""
+        return None
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:  # noqa: ARG002
+        return self.show(self.form())
+
+    def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        form = self.form(request.POST, request.FILES)
+        if request.headers.get("HX-Target") == "as-code":
+            return render(request, "studio/parts/as_code.html", {"code": self._code(form)})
+        if not form.is_valid():
+            return self.show(form, status=400)
+        try:
+            return self.save(form)
+        except Problem as problem:
+            name = self.field_of.get(problem.target, problem.target.rpartition(".")[2])
+            if name not in form.fields:
+                return self.show(form, problem=problem)
+            form.add_error(name, f"{problem.message} {problem.next_step}".strip())
+            return self.show(form, status=problem.entry.status)
+
+    def show(self, form: Form, **context: Any) -> HttpResponse:
+        return self.page(self.template, form=form, code=self._code(form), **context)
+
+    def _code(self, form: Form) -> AsCode | None:
+        """Of a new form its initial values; of a sent one whatever is valid."""
+        if not form.is_bound:
+            return self.as_code({name: form.get_initial_for_field(each, name) for name, each in form.fields.items()})
+        form.is_valid()
+        return self.as_code(form.cleaned_data)
 
 
 def one(rows: QuerySet[Any], kind: str, name: str) -> Any:

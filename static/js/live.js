@@ -26,6 +26,7 @@ function connect() {
     const topics = JSON.parse(message.data).changed ?? [];
     for (const topic of topics) tell(eventName(topic));
     if (topics.some((topic) => topic.startsWith("online-"))) tell("changed:online-endpoints");
+    if (topics.some((topic) => topic.startsWith("operation:"))) tell("changed:operations");
   });
   socket.addEventListener("close", () => {
     connected = false;
@@ -52,11 +53,23 @@ if (workspace) {
   document.addEventListener("visibilitychange", () => !document.hidden && tell("tick"));
 }
 
-// What people opened stays open when a fragment is drawn again.
+// What people opened or chose stays so when a fragment is drawn again.
+const CHOSEN = ["aria-selected", "tabindex", "hidden"];
 window.addEventListener("DOMContentLoaded", () => {
   if (!window.Idiomorph) return;
   window.Idiomorph.defaults.ignoreActiveValue = true;
-  window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+  window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => {
+    if (name === "open" && node.tagName === "DETAILS") return false;
+    return !(CHOSEN.includes(name) && node.closest?.("tab-box, code-editor, deploy-form"));
+  };
+});
+// A form that was refused: the first field that needs a look gets the focus.
+body.addEventListener("htmx:afterSettle", (event) => {
+  if (event.target.id !== "form-area") return;
+  const bad = event.target.querySelector("[data-invalid] :is(input, textarea, select)") ?? event.target.querySelector(".problem");
+  bad?.closest("details")?.setAttribute("open", "");
+  bad?.scrollIntoView({ block: "center" });
+  bad?.focus();
 });
 body.addEventListener("htmx:responseError", (event) => {
   if (event.detail.requestConfig.verb !== "get") complain(`${body.dataset.failed} (${event.detail.xhr.status})`);
@@ -72,11 +85,5 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && menu) {
     menu.open = false;
     menu.querySelector("summary").focus();
-  } else if (event.key === "/" && !event.target.closest("input, textarea, select")) {
-    const filter = document.querySelector("input[type=search]");
-    if (filter) {
-      event.preventDefault();
-      filter.focus();
-    }
   }
 });

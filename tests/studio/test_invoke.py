@@ -46,8 +46,35 @@ def gateway(settings):
     server.server_close()
 
 
+def score(world, people, body=b"{}", **values):
+    request = invoke.Request(body, **values)
+    return invoke.score(endpoint=world["endpoint"], requests=[request], actor=people["dan"])
+
+
+def test_two_deployments_are_asked_at_the_same_time(gateway, world, people):
+    requests = [invoke.Request(b"{}", deployment=name) for name in ("blue", "green")]
+    answers = invoke.score(endpoint=world["endpoint"], requests=requests, actor=people["dan"])
+    assert [each.status for each in answers] == [424, 424]
+
+
+@pytest.mark.parametrize("path", ["score", "/a b", "/a\r\nX: y", "/" + "x" * 400, ""])
+def test_a_path_that_is_none_is_refused(path, gateway, world, people):
+    gateway.seen = {}
+    with pytest.raises(Problem) as caught:
+        score(world, people, path=path)
+    assert caught.value.target == "path"
+    assert gateway.seen == {}
+
+
+def test_a_file_is_sent_as_it_is(gateway, world, people):
+    score(world, people, body=b"\x89PNG\x00", content_type="image/png", path="/v2/infer?a=1")
+    assert gateway.seen["body"] == b"\x89PNG\x00"
+    assert gateway.seen["content-type"] == "image/png"
+    assert gateway.seen["path"] == "/e/flowers/v2/infer?a=1"
+
+
 def test_the_answer_is_handed_back_whatever_its_status(gateway, world, people):
-    answer = invoke.score(endpoint=world["endpoint"], deployment="green", body='{"a": 1}', actor=people["dan"])
+    [answer] = score(world, people, deployment="green", body=b'{"a": 1}')
     assert (answer.status, answer.reason, answer.body, answer.deployment) == (
         424,
         "Model Error",
@@ -65,7 +92,7 @@ def test_the_answer_is_handed_back_whatever_its_status(gateway, world, people):
 
 def test_a_large_answer_is_cut(gateway, world, people, monkeypatch):
     monkeypatch.setattr(Gateway, "answer", b"x" * (3 * 2**20))
-    answer = invoke.score(endpoint=world["endpoint"], deployment="", body="{}", actor=people["dan"])
+    [answer] = score(world, people)
     assert answer.truncated
     assert len(answer.body) == invoke.ANSWER_LIMIT
 
@@ -78,9 +105,9 @@ def test_a_stranger_behind_the_port_is_not_trusted(gateway, world, people, setti
     ours = settings.HOME.ca.read_bytes()
     settings.HOME.ca.write_bytes(other.read_bytes())
     try:
-        with pytest.raises(Problem) as caught:
-            invoke.score(endpoint=world["endpoint"], deployment="", body="{}", actor=people["dan"])
-        assert "CERTIFICATE_VERIFY_FAILED" in caught.value.evidence
+        [problem] = score(world, people)
+        assert isinstance(problem, Problem)
+        assert "CERTIFICATE_VERIFY_FAILED" in problem.evidence
         assert gateway.seen == {}
     finally:
         settings.HOME.ca.write_bytes(ours)

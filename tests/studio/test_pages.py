@@ -75,6 +75,7 @@ def test_a_problem_is_shown_at_the_form_with_what_was_typed(world, browser):
     )
     assert response.status_code == 409
     assert "Endpoint flowers exists already." in text(response)
+    assert response.context["form"].errors["name"]
     assert "Choose another name." in text(response)
     assert "kept text" in text(response)
 
@@ -167,7 +168,7 @@ def test_the_test_page_shows_the_live_answer(world, browser, monkeypatch):
 
     def send(path, data, headers, *, timeout_s):
         sent.update(path=path, data=data, headers=headers, timeout_s=timeout_s)
-        return invoke.Answer(200, "OK", 0.0421, [("x-one", HOSTILE)], HOSTILE, truncated=True, deployment="green")
+        return invoke.Answer(200, "OK", 0.0421, [("x-one", HOSTILE)], HOSTILE, True, "green", HOSTILE[:90])
 
     monkeypatch.setattr(invoke, "_send", send)
     client = browser("dan")
@@ -181,52 +182,104 @@ def test_the_test_page_shows_the_live_answer(world, browser, monkeypatch):
     assert sent["headers"]["azureml-model-deployment"] == "green"
     assert sent["headers"]["Authorization"].startswith("Bearer ")
     assert "42 ms" in page
-    assert "Only the first MiB" in page
+    assert "Only the beginning is shown" in page
     assert "<script>alert" not in page
     assert "<html" not in page
     assert client.post("/w/lab/endpoints/flowers/test", {"deployment": "nobody"}).status_code == 404
 
 
-def test_a_gateway_that_is_away_is_a_problem_with_a_next_step(world, settings):
+def test_calls_are_remembered_for_the_one_who_made_them(world, browser, monkeypatch):
     from apps.studio import invoke
+    from apps.studio.models import Call
+    from apps.studio.pages.test import KEPT
 
+    def send(path, data, headers, *, timeout_s):
+        return invoke.Answer(200, "OK", 0.01, [], "x\x00y", False, "green", "id-1")
+
+    monkeypatch.setattr(invoke, "_send", send)
+    client = browser("dan")
+    for number in range(KEPT + 2):
+        client.post("/w/lab/endpoints/flowers/test", {"body": f'{{"n": {number}}}', "path": "/score"})
+    assert Call.objects.count() == KEPT
+    newest = Call.objects.first()
+    assert (newest.body, newest.answer, newest.answered_by) == (f'{{"n": {KEPT + 1}}}', "x\ufffdy", "green")
+    page = text(client.get(f"/w/lab/endpoints/flowers/test?call={newest.pk}"))
+    assert f"&quot;n&quot;: {KEPT + 1}" in page
+    other = text(browser("olga").get(f"/w/lab/endpoints/flowers/test?call={newest.pk}"))
+    assert "&quot;n&quot;" not in other
+    assert "Your calls" not in other
+
+
+def test_a_gateway_that_is_away_is_said_so(world, browser, settings):
     settings.PORT = 1
-    with pytest.raises(Problem) as caught:
-        invoke.score(endpoint=world["endpoint"], deployment="", body="{}", actor=None)
-    assert caught.value.code == "unavailable"
+    response = browser("dan").post("/w/lab/endpoints/flowers/test", {"body": "{}", "deployment": "blue"})
+    assert response.status_code == 503
+    assert "The gateway" in text(response)
 
 
-def test_creating_a_deployment_of_an_mlflow_model(world, browser):
-    data = {
-        "name": "teal",
-        "model": world["model"].pk,
-        "instance_type": "small",
-        "instance_count": 2,
-        "request_timeout_ms": 3000,
-        "max_concurrent_requests": 4,
-    }
-    response = browser("dan").post("/w/lab/endpoints/flowers/deploy", data)
+def deployment(**values):
+    """What the deploy form sends."""
+    same = {"target": "existing", "endpoint": "flowers", "name": "teal", "model": "iris:1", "share": 0}
+    size = {"instance_type": "small", "instance_count": 1, "request_timeout_ms": 3000, "max_concurrent_requests": 1}
+    return same | size | values
+
+
+def test_deploying_an_mlflow_model(world, browser):
+    client = browser("dan")
+    response = client.post("/w/lab/create/deployment", deployment(instance_count=2, probe_period=5, share=20))
     assert response.status_code == 302
     made = OnlineDeployment.objects.get(name="teal")
-    assert (made.instance_count, made.request_timeout_ms, made.max_concurrent_requests) == (2, 3000, 4)
+    assert (made.instance_count, made.request_timeout_ms, made.model) == (2, 3000, world["model"])
+    assert made.liveness_probe == {"period": "PT5S"}
+    assert Operation.objects.get(kind="online-deployment.deploy").payload["traffic"] == {
+        "blue": 72,
+        "green": 8,
+        "teal": 20,
+    }
 
 
-def test_creating_a_deployment_with_a_script(world, workspace, browser):
-    custom = make_model(workspace, "plain", type="custom_model", signature=None)
+def test_deploying_to_a_new_endpoint_takes_what_is_filled_in(world, browser):
+    client = browser("dan")
+    page = client.get("/w/lab/create/deployment?model=iris:1")
+    form = page.context["form"]
+    values = {name: form[name].value() for name in form.fields if form[name].value() not in (None, "")}
+    assert (values["new_name"], values["name"], values["share"], values["target"]) == ("iris", "blue", 100, "new")
+    response = client.post("/w/lab/create/deployment", values)
+    assert response.status_code == 302, text(response)
+    made = OnlineDeployment.objects.get(endpoint__name="iris")
+    assert (made.name, made.model, made.instance_type) == ("blue", world["model"], values["instance_type"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "says"),
+    [
+        ({"model": "nobody:1"}, "model", "There is no nobody:1 in this workspace."),
+        ({"endpoint": "other"}, "endpoint", "There is no such endpoint"),
+        ({"target": "new", "new_name": ""}, "new_name", "Give the new endpoint a name."),
+        ({"target": "new", "new_name": "flowers"}, "new_name", "exists already"),
+        ({"name": "blue"}, "name", "exists already"),
+        ({"share": 101}, "share", "less than or equal to 100"),
+        ({"target": "new", "new_name": "fresh", "share": 50}, "share", "choose 0 or 100"),
+        ({"environment_variables": "no sign"}, "environment_variables", "is not key=value"),
+        ({"environment_variables": "PORTWAY_X=1"}, "environment_variables", "own"),
+        ({"model": ""}, "scoring_script", "only MLflow models"),
+        ({"instance_type": "huge"}, "instance_type", "valid choice"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(wrong, field, says, world, browser):
+    response = browser("dan").post("/w/lab/create/deployment", deployment(**wrong))
+    assert response.status_code in {400, 409}
+    assert says in " ".join(response.context["form"].errors[field])
+    assert not OnlineDeployment.objects.filter(name="teal").exists()
+    assert not OnlineEndpoint.objects.filter(name="fresh").exists()
+
+
+def test_deploying_a_script(world, workspace, browser):
+    make_model(workspace, "plain", type="custom_model", signature=None)
     code = io.BytesIO(b"def init(): ...\ndef run(data): return data\n")
     code.name = "score.py"
-    data = {
-        "name": "script",
-        "model": custom.pk,
-        "instance_type": "small",
-        "instance_count": 1,
-        "request_timeout_ms": 5000,
-        "max_concurrent_requests": 1,
-        "scoring_script": "score.py",
-        "environment": world["environment"].pk,
-        "code": code,
-    }
-    response = browser("dan").post("/w/lab/endpoints/flowers/deploy", data)
+    data = deployment(name="script", model="plain:1", scoring_script="score.py", environment="sklearn:1", code=code)
+    response = browser("dan").post("/w/lab/create/deployment", data)
     assert response.status_code == 302, text(response)
     assert OnlineDeployment.objects.get(name="script").scoring_script == "score.py"
 
@@ -234,17 +287,48 @@ def test_creating_a_deployment_with_a_script(world, workspace, browser):
 def test_models_of_other_workspaces_cannot_be_deployed(world, people, browser):
     from apps.accounts.models import Workspace
 
-    foreign = make_model(Workspace.objects.get(name="other"), "secret")
-    data = {
-        "name": "teal",
-        "model": foreign.pk,
-        "instance_type": "small",
-        "instance_count": 1,
-        "request_timeout_ms": 3000,
-        "max_concurrent_requests": 1,
-    }
-    assert browser("dan").post("/w/lab/endpoints/flowers/deploy", data).status_code == 400
-    assert "secret" not in text(browser("dan").get("/w/lab/endpoints/flowers/deploy"))
+    make_model(Workspace.objects.get(name="other"), "secret")
+    client = browser("dan")
+    assert client.post("/w/lab/create/deployment", deployment(model="secret:1")).status_code == 400
+    assert client.get("/w/lab/pick/models?q=secret").json() == {"found": []}
+    assert "secret" not in client.get("/w/lab/find?q=secret").content.decode()
+
+
+def test_changing_a_deployment_keeps_what_is_not_changed(world, browser):
+    client = browser("dan")
+    before = OnlineDeployment.objects.get(name="blue")
+    page = client.get("/w/lab/endpoints/flowers/deployments/blue/edit")
+    form = page.context["form"]
+    values = {name: form[name].value() for name in form.fields if form[name].value() not in (None, "")}
+    values |= {"environment_variables": "A=1\nB=x=y", "tags": "", "model": str(form["model"].value())}
+    response = client.post("/w/lab/endpoints/flowers/deployments/blue/edit", values)
+    assert response.status_code == 302, text(response)
+    after = OnlineDeployment.objects.get(name="blue")
+    assert after.environment_variables == {"A": "1", "B": "x=y"}
+    assert (after.model, after.instance_type, after.revision) == (before.model, before.instance_type, 2)
+
+
+def test_changing_an_endpoint_does_not_write_over_anothers_change(world, browser):
+    client = browser("dan")
+    values = {"description": "mine", "auth_mode": "Key", "public_network_access": "on", "tags": "a=b"}
+    stale = client.post("/w/lab/endpoints/flowers/edit", values | {"revision": "0"})
+    assert stale.status_code == 412
+    assert "mine" in text(stale)
+    assert OnlineEndpoint.objects.get(name="flowers").description == ""
+    assert client.post("/w/lab/endpoints/flowers/edit", values | {"revision": "1"}).status_code == 302
+    changed = OnlineEndpoint.objects.get(name="flowers")
+    assert (changed.description, changed.tags, changed.traffic) == ("mine", {"a": "b"}, {"blue": 90, "green": 10})
+
+
+def test_htmx_is_led_on_and_gets_errors_as_part_of_the_page(world, browser):
+    client = browser("dan")
+    headers = {"HX-Request": "true"}
+    good = client.post("/w/lab/create/endpoint", {"name": "iris-x", "auth_mode": "Key"}, headers=headers)
+    assert good.status_code == 204
+    assert good.headers["HX-Redirect"].startswith("/w/lab/operations/")
+    bad = client.post("/w/lab/create/endpoint", {"name": "i", "auth_mode": "Key"}, headers=headers)
+    assert bad.status_code == 400
+    assert 'id="form-area"' in bad.content.decode()
 
 
 def test_scaling(world, browser):
@@ -444,7 +528,6 @@ def test_a_busy_endpoint_is_said_to_be_busy(world, browser):
 
 
 def test_a_model_that_could_not_be_imported_is_shown_with_the_reason(world, workspace, browser):
-    from apps.core.errors import Problem
     from apps.registry.models import MlflowImport
 
     problem = Problem("model-invalid", kind="MLflow model", reason="there is no file MLmodel in it.", evidence=HOSTILE)

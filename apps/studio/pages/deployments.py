@@ -1,4 +1,4 @@
-"""Online deployments: create, look, scale, delete."""
+"""Online deployments: look, scale, delete."""
 
 from __future__ import annotations
 
@@ -12,77 +12,13 @@ from apps.compute.models import Replica
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.endpoints import domain
-from apps.endpoints.domain import DeploymentSpec
 from apps.endpoints.models import OnlineDeployment
-from apps.registry import uploads
-from apps.registry.domain import register_code
-from apps.registry.enums import ModelType
-from apps.registry.models import CodeVersion
-from apps.studio.forms import DeploymentForm, ScaleForm
+from apps.studio.forms import ScaleForm
 from apps.studio.pages.endpoints import EndpointPage
 from apps.studio.queries import cards, deployments_of
 from apps.studio.views import one
 
 HISTORY = 20
-PLAIN = ("model", "instance_type", "instance_count", "request_timeout_ms", "max_concurrent_requests")
-
-
-class DeploymentCreate(EndpointPage):
-    permissions: ClassVar = {"GET": Permission.WRITE, "POST": Permission.WRITE}
-
-    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        chosen = request.GET.get("model", "")
-        form = DeploymentForm(workspace=self.workspace, initial={"model": int(chosen) if chosen.isdigit() else None})
-        return self.page("deployment_create", form=form)
-
-    def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        form = DeploymentForm(request.POST, request.FILES, workspace=self.workspace)
-        if not form.is_valid():
-            return self.page("deployment_create", form=form, status=400)
-        try:
-            operation = self._create(form.cleaned_data)
-        except Problem as problem:
-            return self.page("deployment_create", form=form, problem=problem)
-        return self.to_operation(operation)
-
-    def _create(self, data: dict[str, Any]) -> Operation:
-        model = data["model"]
-        values = {name: data[name] for name in PLAIN} | {"instance_type": data["instance_type"].name}
-        if model is None or model.type != ModelType.MLFLOW or data["code"]:
-            values |= {
-                "code": self._code(data),
-                "scoring_script": data["scoring_script"],
-                "environment": data["environment"],
-            }
-        actor = self.request.user
-        _made, operation = domain.create_deployment(
-            endpoint=self.endpoint,
-            name=data["name"],
-            spec=DeploymentSpec(**values),
-            actor=actor,
-        )
-        return operation
-
-    def _code(self, data: dict[str, Any]) -> CodeVersion | None:
-        files = data["code"]
-        if not files:
-            return None
-        archive = files[0] if len(files) == 1 and files[0].name.lower().endswith(".zip") else None
-        upload = uploads.receive(
-            workspace=self.workspace,
-            archive=archive,
-            files=[] if archive else files,
-            paths=[],
-            actor=self.request.user,
-        )
-        version, _new = register_code(
-            workspace=self.workspace,
-            name=f"{self.endpoint.name}-{data['name']}",
-            tree=upload.tree,
-            path=upload.path,
-            actor=self.request.user,
-        )
-        return version
 
 
 class DeploymentPage(EndpointPage):

@@ -1,4 +1,4 @@
-"""Online endpoints: list, create, and the tabs of one endpoint."""
+"""Online endpoints: the list, and the tabs of one endpoint."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any, ClassVar
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
 from apps.core import audit
 from apps.core.errors import Problem
 from apps.core.models import AuditRecord
 from apps.endpoints import domain
-from apps.endpoints.domain import EndpointSpec
-from apps.endpoints.enums import AuthMode
+from apps.endpoints.enums import AuthMode, ProvisioningState
 from apps.endpoints.logs import server_log
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
 from apps.studio import invoke
-from apps.studio.forms import EndpointForm
+from apps.studio.listing import Column, listing, query_of
 from apps.studio.queries import cards, deployments_of, endpoints_of, live_operation, operations_of
 from apps.studio.views import Page, one
 
@@ -27,47 +27,34 @@ LOG_TAIL = 300
 HISTORY = 50
 
 
+COLUMNS = (
+    Column(_lazy("Name"), "name"),
+    Column(_lazy("State"), "state"),
+    Column(_lazy("Traffic"), kind="col-traffic"),
+    Column(_lazy("Deployments")),
+    Column(_lazy("Auth"), "auth_mode", "fold"),
+    Column(_lazy("Created"), "created_at", "fold"),
+)
+
+
 class Endpoints(Page):
     section = "endpoints"
     permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        query = request.GET.get("q", "").strip()
         rows = endpoints_of(self.workspace)
+        query, state = query_of(request), request.GET.get("state", "")
         if query:
             rows = rows.filter(Q(name__icontains=query) | Q(description__icontains=query))
-        endpoints = list(rows)
-        related = OnlineDeployment.objects.filter(endpoint__in=endpoints).select_related("endpoint")
+        if state in ProvisioningState.values:
+            rows = rows.filter(state=state)
+        listed = listing(request, rows, COLUMNS, default="name", states=ProvisioningState.choices)
+        related = OnlineDeployment.objects.filter(endpoint__in=listed.rows).select_related("endpoint")
         by_endpoint: dict[int, list[Any]] = {}
         for card in cards(related):
             by_endpoint.setdefault(card.deployment.endpoint_id, []).append(card)
-        listed = [(each, by_endpoint.get(each.pk, [])) for each in endpoints]
-        return self.page("endpoints", rows=listed, query=query)
-
-
-class EndpointCreate(Page):
-    section = "endpoints"
-    permissions: ClassVar = {"GET": Permission.WRITE, "POST": Permission.WRITE}
-
-    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        return self.page("endpoint_create", form=EndpointForm())
-
-    def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        form = EndpointForm(request.POST)
-        if not form.is_valid():
-            return self.page("endpoint_create", form=form, status=400)
-        data = form.cleaned_data
-        spec = EndpointSpec(description=data["description"], tags=data["tags"], auth_mode=data["auth_mode"])
-        try:
-            _endpoint, operation = domain.create_endpoint(
-                workspace=self.workspace,
-                name=data["name"],
-                spec=spec,
-                actor=request.user,
-            )
-        except Problem as problem:
-            return self.page("endpoint_create", form=form, problem=problem)
-        return self.to_operation(operation)
+        listed.rows = [(each, by_endpoint.get(each.pk, [])) for each in listed.rows]
+        return self.page("endpoints", listing=listed)
 
 
 class EndpointPage(Page):
@@ -122,42 +109,6 @@ class EndpointDelete(EndpointPage):
 
     def _page(self, problem: Problem | None = None) -> HttpResponse:
         return self.page("endpoint_delete", problem=problem, deployments=self.endpoint.deployments.all())
-
-
-class Test(EndpointPage):
-    tab = "test"
-    permissions: ClassVar = {"GET": Permission.READ, "POST": Permission.SCORE}
-
-    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        deployments = list(deployments_of(self.endpoint))
-        wanted = request.GET.get("deployment", "")
-        chosen = next((each for each in deployments if each.name == wanted), None)
-        busiest = max(deployments, key=lambda each: self.endpoint.traffic.get(each.name, 0), default=None)
-        body = invoke.sample(chosen or busiest)
-        return self.page("endpoint_test", deployments=deployments, chosen=chosen, body=body)
-
-    def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        deployment, body = request.POST.get("deployment", ""), request.POST.get("body", "")
-        if deployment:
-            one(self.endpoint.deployments.filter(name=deployment), "deployment", deployment)
-        answer, problem = None, None
-        try:
-            answer = invoke.score(endpoint=self.endpoint, deployment=deployment, body=body, actor=request.user)
-        except Problem as error:
-            problem = error
-        if request.headers.get("HX-Request"):
-            shown = problem.as_json() if problem else None
-            return self.page("endpoint_answer", answer=answer, answer_problem=shown)
-        deployments = list(deployments_of(self.endpoint))
-        chosen = next((each for each in deployments if each.name == deployment), None)
-        return self.page(
-            "endpoint_test",
-            deployments=deployments,
-            chosen=chosen,
-            typed=body,
-            answer=answer,
-            problem=problem,
-        )
 
 
 class Keys(EndpointPage):

@@ -9,6 +9,7 @@ from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
@@ -19,8 +20,16 @@ from apps.registry.enums import ModelType
 from apps.registry.models import Model, ModelVersion, Upload
 from apps.registry.queries import failed_imports
 from apps.studio.forms import ModelForm
-from apps.studio.queries import endpoints_of
+from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import Page, one
+
+COLUMNS = (
+    Column(_lazy("Name"), "name"),
+    Column(_lazy("Newest version")),
+    Column(_lazy("Type")),
+    Column(_lazy("Versions")),
+    Column(_lazy("Registered"), "newest", "fold"),
+)
 
 
 class Models(Page):
@@ -28,20 +37,16 @@ class Models(Page):
     permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        query = request.GET.get("q", "").strip()
-        counted = {"count": Count("versions"), "newest": Max("versions__created_at"), "newest_pk": Max("versions__pk")}
-        rows = list(
-            Model.objects.filter(workspace=self.workspace, is_archived=False, name__icontains=query).annotate(
-                **counted
-            ),
-        )
-        newest = ModelVersion.objects.in_bulk([each.newest_pk for each in rows])
-        return self.page(
-            "models",
-            rows=[(each, newest.get(each.newest_pk)) for each in rows],
-            failed=failed_imports(self.workspace)[:10],
-            query=query,
-        )
+        rows = Model.objects.filter(workspace=self.workspace, is_archived=False, name__icontains=query_of(request))
+        if request.GET.get("sort", "").removeprefix("-") == "newest":
+            rows = rows.annotate(newest=Max("versions__created_at"))
+        listed = listing(request, rows, COLUMNS, default="name")
+        shown = [each.pk for each in listed.rows]
+        counts = Model.objects.filter(pk__in=shown).annotate(count=Count("versions"), last=Max("versions__pk"))
+        by_model = {each.pk: each for each in counts}
+        newest = ModelVersion.objects.in_bulk([each.last for each in by_model.values() if each.last])
+        listed.rows = [(each, by_model[each.pk].count, newest.get(by_model[each.pk].last)) for each in listed.rows]
+        return self.page("models", listing=listed, failed=failed_imports(self.workspace)[:10])
 
 
 class ModelPage(Page):
@@ -60,7 +65,6 @@ class ModelPage(Page):
             versions=versions,
             chosen=chosen,
             deployed=deployed.select_related("endpoint", "model"),
-            endpoints=endpoints_of(self.workspace),
         )
 
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
 from apps.core import operations
-from apps.core.models import Operation, OperationStep, StepState
+from apps.core.models import Operation, OperationState, OperationStep, StepState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
+from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import Page, one
 
 LOG_TAIL = 200
@@ -51,8 +54,34 @@ def elapsed(start: datetime | None, end: datetime | None) -> float | None:
     return ((end or timezone.now()) - start).total_seconds() if start else None
 
 
+COLUMNS = (
+    Column(_lazy("Operation"), "kind"),
+    Column(_lazy("State"), "state"),
+    Column(_lazy("Object"), "target"),
+    Column(_lazy("By"), kind="fold"),
+    Column(_lazy("Started"), "created_at"),
+)
+
+
+class Operations(Page):
+    """Every operation of the workspace, the newest first."""
+
+    section = "operations"
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        rows = Operation.objects.filter(workspace=self.workspace.name).select_related("actor")
+        query, state = query_of(request), request.GET.get("state", "")
+        if query:
+            rows = rows.filter(Q(target__icontains=query) | Q(kind__icontains=query))
+        if state in OperationState.values:
+            rows = rows.filter(state=state)
+        listed = listing(request, rows, COLUMNS, default="-created_at", states=OperationState.choices)
+        return self.page("operations", listing=listed)
+
+
 class OperationPage(Page):
-    section = "endpoints"
+    section = "operations"
     permissions: ClassVar = {}
     operation: Operation
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.forms import CheckboxInput
 from django.templatetags.static import static
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
@@ -17,6 +17,8 @@ from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+
+from apps.studio.pretty import pretty
 
 register = template.Library()
 HUES = range(2, 8)  # 0 and 1 are kept for blue and green, the names everybody begins with
@@ -29,13 +31,18 @@ OPERATIONS = {
     "online-endpoint.regenerate-key": gettext_lazy("Regenerate key"),
     "online-deployment.create": gettext_lazy("Create deployment"),
     "online-deployment.update": gettext_lazy("Update deployment"),
+    "online-deployment.deploy": gettext_lazy("Deploy"),
     "online-deployment.delete": gettext_lazy("Delete deployment"),
     "operation.cancel": gettext_lazy("Cancel operation"),
+    "model.register": gettext_lazy("Register model"),
+    "environment.register": gettext_lazy("Register environment"),
 }
 STEPS = {
+    "endpoint": gettext_lazy("Endpoint"),
+    "traffic": gettext_lazy("Move traffic"),
     "environment": gettext_lazy("Environment"),
     "start": gettext_lazy("Start instances"),
-    "route": gettext_lazy("Route traffic"),
+    "route": gettext_lazy("Route"),
     "drain": gettext_lazy("Drain old instances"),
     "stop": gettext_lazy("Stop instances"),
 }
@@ -104,18 +111,7 @@ def topic_name(topic: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", topic)
 
 
-@register.filter
-def pretty(value: Any, indent: str = "") -> str:
-    """Indented JSON; a list of plain values stays on one line, so that rows of data look like rows."""
-    inner = indent + "  "
-    if isinstance(value, Mapping) and value:
-        items = [
-            f"{inner}{json.dumps(str(key), ensure_ascii=False)}: {pretty(each, inner)}" for key, each in value.items()
-        ]
-        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
-    if isinstance(value, list) and any(isinstance(each, list | Mapping) for each in value):
-        return "[\n" + ",\n".join(inner + pretty(each, inner) for each in value) + f"\n{indent}]"
-    return json.dumps(value, ensure_ascii=False, default=str)
+register.filter("pretty", pretty)
 
 
 @register.filter
@@ -143,8 +139,9 @@ def cpu(milli: int) -> str:
 
 
 @register.inclusion_tag("studio/parts/field.html")
-def field(bound: Any) -> dict[str, Any]:
-    return {"field": bound}
+def field(bound: Any, picker: str = "") -> dict[str, Any]:
+    """A control with its label, help and errors; `picker` is where suggestions come from."""
+    return {"field": bound, "picker": picker, "check": isinstance(bound.field.widget, CheckboxInput)}
 
 
 @register.inclusion_tag("studio/parts/problem.html")

@@ -1,0 +1,27 @@
+"""What people type, parsed."""
+
+from apps.studio.forms.assets import EnvironmentForm, ModelForm, TokenForm
+from apps.studio.forms.serving import (
+    EXISTING,
+    NEW,
+    DeployForm,
+    DeploymentEditForm,
+    EndpointEditForm,
+    EndpointForm,
+    ScaleForm,
+    initial_of,
+)
+
+__all__ = [
+    "EXISTING",
+    "NEW",
+    "DeployForm",
+    "DeploymentEditForm",
+    "EndpointEditForm",
+    "EndpointForm",
+    "EnvironmentForm",
+    "ModelForm",
+    "ScaleForm",
+    "TokenForm",
+    "initial_of",
+]

@@ -1,0 +1,63 @@
+"""What people type about models, environments and their own tokens."""
+
+from __future__ import annotations
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from apps.registry.enums import ModelType
+from apps.studio.forms.base import NAME_INPUT, StudioForm
+
+CONDA_EXAMPLE = """\
+name: model
+channels: [conda-forge]
+dependencies:
+  - python=3.11
+  - pip
+  - pip:
+      - scikit-learn
+"""
+
+
+class ModelForm(StudioForm):
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=255,
+        widget=forms.TextInput(attrs=dict(NAME_INPUT)),
+        help_text=_("A name that exists gets a new version."),
+    )
+    version = forms.CharField(label=_("Version"), max_length=64, required=False, help_text=_("Empty: the next number."))
+    type = forms.ChoiceField(
+        label=_("Type"),
+        required=False,
+        choices=[("", _("Detect: MLflow when there is an MLmodel file, else custom")), *ModelType.choices],
+    )
+    description = forms.CharField(label=_("Description"), required=False, max_length=2000)
+
+
+class EnvironmentForm(StudioForm):
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=255,
+        widget=forms.TextInput(attrs=dict(NAME_INPUT)),
+        help_text=_("A name that exists gets a new version."),
+    )
+    version = forms.CharField(label=_("Version"), max_length=64, required=False, help_text=_("Empty: the next number."))
+    description = forms.CharField(label=_("Description"), required=False, max_length=2000)
+    conda_file = forms.CharField(
+        label=_("Conda file"),
+        max_length=200_000,
+        help_text=_("The YAML of conda env export, or one you write."),
+        widget=forms.Textarea(attrs={"rows": 14, "spellcheck": "false", "class": "textarea mono"}),
+        initial=CONDA_EXAMPLE,
+    )
+
+
+class TokenForm(StudioForm):
+    name = forms.CharField(label=_("Name"), max_length=60, help_text=_("What it is for, so that you know later."))
+    days = forms.TypedChoiceField(
+        label=_("Expires"),
+        coerce=int,
+        initial=90,
+        choices=[(30, _("in 30 days")), (90, _("in 90 days")), (365, _("in a year")), (0, _("never"))],
+    )

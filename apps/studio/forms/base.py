@@ -1,0 +1,123 @@
+"""Fields and behaviour that the forms share."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django import forms
+from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
+
+from apps.accounts.models import Workspace
+from apps.registry.queries import latest
+
+MAP_LIMIT = 50
+REFERENCE = re.compile(r"(?:azureml:)?(?P<name>[^:@/\s]+)(?::(?P<version>[^:@/\s]+)|@latest)?")
+
+
+class StudioForm(forms.Form):
+    """A form whose controls carry the classes of our style sheet."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("label_suffix", "")
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            widget = field.widget
+            kind = (
+                "textarea"
+                if isinstance(widget, forms.Textarea)
+                else "select"
+                if isinstance(widget, forms.Select)
+                else "input"
+            )
+            widget.attrs.setdefault("class", kind)
+            if field.help_text and isinstance(self.auto_id, str):
+                widget.attrs["aria-describedby"] = f"{self.auto_id % name}-help"
+            if isinstance(widget, forms.RadioSelect | forms.CheckboxInput):
+                widget.attrs["class"] = ""
+
+
+class MapField(forms.CharField):
+    """One `key=value` per line."""
+
+    widget = forms.Textarea
+
+    def __init__(self, *, placeholder: str = "", **kwargs: Any) -> None:
+        super().__init__(required=False, **{"help_text": _("One key=value per line."), **kwargs})
+        self.widget.attrs.update(
+            {"rows": 2, "placeholder": placeholder, "spellcheck": "false", "class": "textarea mono"}
+        )
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(f"{key}={content}" for key, content in value.items()) if isinstance(value, dict) else value
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        found = {}
+        for line in filter(None, map(str.strip, text.splitlines())):
+            key, sign, content = line.partition("=")
+            if not sign or not key.strip():
+                raise forms.ValidationError(_("“%(line)s” is not key=value."), params={"line": line[:60]})
+            found[key.strip()] = content.strip()
+        if len(found) > MAP_LIMIT:
+            raise forms.ValidationError(_("At most %(limit)s lines."), params={"limit": MAP_LIMIT})
+        return found
+
+
+class TagsField(MapField):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(label=_("Tags"), placeholder="team=vision", **kwargs)
+
+
+class VersionField(forms.CharField):
+    """An asset's version as `name:version`, `name@latest` or just its name; the form names the workspace's rows.
+
+    Cleaned to the version itself, or None when it may be left out.
+    """
+
+    widget = forms.TextInput
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=330, **kwargs)
+        self.rows: QuerySet[Any] | None = None
+        self.widget.attrs.update({"class": "input mono", "spellcheck": "false", "placeholder": "name:version"})
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        if not text or self.rows is None:
+            return None
+        match = REFERENCE.fullmatch(text)
+        found = None
+        if match is not None:
+            named = self.rows.filter(asset__name=match["name"]).select_related("asset")
+            if match["version"]:
+                found = named.filter(version=match["version"]).first()
+            elif (newest := named.first()) is not None:
+                found = latest(newest.asset)
+        if found is None:
+            raise forms.ValidationError(_("There is no %(text)s in this workspace."), params={"text": text[:100]})
+        return found
+
+
+def usable(model: Any, workspace: Workspace) -> QuerySet[Any]:
+    """The versions of a kind of asset that may be deployed."""
+    rows: QuerySet[Any] = model.objects.filter(asset__workspace=workspace, is_archived=False, asset__is_archived=False)
+    return rows
+
+
+class ManyFilesInput(forms.ClearableFileInput):
+    allow_multiple_selected = True
+
+
+class ManyFilesField(forms.FileField):
+    """Every file of a file input that takes several."""
+
+    widget = ManyFilesInput
+
+    def clean(self, data: Any, initial: Any = None) -> Any:
+        given = data if isinstance(data, list | tuple) else [data] if data else []
+        return [super(ManyFilesField, self).clean(each, initial) for each in given]
+
+
+NAME_INPUT = {"autocomplete": "off", "spellcheck": "false", "class": "input mono"}

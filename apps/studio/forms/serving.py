@@ -1,0 +1,221 @@
+"""What people type about endpoints and deployments. The rules of the domain are checked by the domain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.utils.translation import gettext_lazy as _
+
+from apps.accounts.models import Workspace
+from apps.compute.models import InstanceType
+from apps.core.errors import Problem
+from apps.endpoints.enums import AuthMode
+from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
+from apps.endpoints.rules import check_name
+from apps.registry.models import EnvironmentVersion, ModelVersion
+from apps.studio.forms.base import (
+    NAME_INPUT,
+    ManyFilesField,
+    ManyFilesInput,
+    MapField,
+    StudioForm,
+    TagsField,
+    VersionField,
+    usable,
+)
+
+AUTH_CHOICES = [
+    (AuthMode.KEY, _("Key: two keys that stay valid until regenerated")),
+    (AuthMode.AML_TOKEN, _("Token: valid for one hour")),
+]
+NEW, EXISTING = "new", "existing"
+PROBE_MS = 1000
+
+
+class EndpointEditForm(StudioForm):
+    description = forms.CharField(
+        label=_("Description"), required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 2})
+    )
+    auth_mode = forms.ChoiceField(label=_("Authentication"), choices=AUTH_CHOICES)
+    public_network_access = forms.BooleanField(
+        label=_("Reachable from outside"),
+        required=False,
+        initial=True,
+        help_text=_("Off: only through the private port of the gateway."),
+    )
+    tags = TagsField()
+
+
+class EndpointForm(EndpointEditForm):
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=32,
+        min_length=3,
+        help_text=_(
+            "3 to 32 letters, digits and dashes. It becomes part of the URI and is unique in this installation."
+        ),
+        widget=forms.TextInput(attrs={**NAME_INPUT, "autofocus": True}),
+    )
+    field_order = ["name"]
+
+
+class InstanceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
+    widget = forms.RadioSelect
+
+    def label_from_instance(self, obj: Any) -> str:
+        return _("%(cpu)s CPU · %(mem)s GiB") % {
+            "cpu": f"{obj.cpu_milli / 1000:g}",
+            "mem": f"{obj.mem_bytes / 2**30:.3g}",
+        }
+
+
+class DeploymentEditForm(StudioForm):
+    """What may change of a deployment; its name and its endpoint stay."""
+
+    description = forms.CharField(label=_("Description"), required=False, max_length=2000)
+    model = VersionField(label=_("Model"), required=False)
+    code = ManyFilesField(
+        label=_("Code"),
+        required=False,
+        help_text=_("The scoring script and what it imports, or one zip archive."),
+        widget=ManyFilesInput(attrs={"multiple": True}),
+    )
+    scoring_script = forms.CharField(
+        label=_("Scoring script"),
+        required=False,
+        max_length=500,
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "score.py"}),
+    )
+    environment = VersionField(
+        label=_("Environment"), required=False, help_text=_("Empty for an MLflow model: the one it declares.")
+    )
+    environment_variables = MapField(label=_("Environment variables"), placeholder="OMP_NUM_THREADS=1")
+    instance_type = InstanceChoice(label=_("Instance type"), queryset=InstanceType.objects.none(), empty_label=None)
+    instance_count = forms.IntegerField(
+        label=_("Instances"),
+        min_value=1,
+        max_value=settings.LIMITS["instances_per_deployment"],
+        initial=1,
+    )
+    request_timeout_ms = forms.IntegerField(
+        label=_("Request timeout (ms)"),
+        min_value=1,
+        max_value=settings.LIMITS["request_timeout_ms"],
+        initial=5000,
+    )
+    max_concurrent_requests = forms.IntegerField(
+        label=_("Concurrent requests"),
+        min_value=1,
+        max_value=10_000,
+        initial=1,
+        help_text=_("Per instance; more wait, then get 429."),
+    )
+    probe_period = forms.IntegerField(
+        label=_("Liveness probe: period (s)"), min_value=1, max_value=3600, required=False
+    )
+    probe_failures = forms.IntegerField(
+        label=_("Liveness probe: failures"),
+        min_value=1,
+        max_value=1000,
+        required=False,
+        help_text=_("An instance that fails this often in a row is replaced."),
+    )
+    tags = TagsField()
+
+    def __init__(self, *args: Any, workspace: Workspace, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["model"].rows = usable(ModelVersion, workspace)  # type: ignore[attr-defined]
+        self.fields["environment"].rows = usable(EnvironmentVersion, workspace)  # type: ignore[attr-defined]
+        types = InstanceType.objects.all()
+        self.fields["instance_type"].queryset = types  # type: ignore[attr-defined]
+        if not self.is_bound and "instance_type" not in self.initial:
+            self.initial["instance_type"] = getattr(types.first(), "pk", None)
+
+
+def initial_of(deployment: OnlineDeployment) -> dict[str, Any]:
+    """A deployment as the initial values of its form."""
+    same = ("description", "scoring_script", "environment_variables", "instance_type", "instance_count")
+    values = {name: getattr(deployment, name) for name in (*same, "request_timeout_ms", "max_concurrent_requests")}
+    probe = deployment.liveness_probe
+    return values | {
+        "tags": deployment.tags,
+        "model": deployment.model,
+        "environment": deployment.environment,
+        "probe_failures": probe.get("failureThreshold"),
+    }
+
+
+class DeployForm(DeploymentEditForm):
+    """A deployment, and the endpoint it goes under when that is new."""
+
+    target = forms.ChoiceField(
+        label=_("Endpoint"),
+        choices=[(NEW, _("New endpoint")), (EXISTING, _("Existing endpoint"))],
+        widget=forms.RadioSelect,
+    )
+    new_name = forms.CharField(
+        label=_("Name of the new endpoint"),
+        max_length=32,
+        required=False,
+        help_text=_("It becomes part of the URI and is unique in this installation."),
+        widget=forms.TextInput(attrs=dict(NAME_INPUT)),
+    )
+    auth_mode = forms.ChoiceField(label=_("Authentication"), choices=AUTH_CHOICES, required=False)
+    endpoint = forms.CharField(
+        label=_("Existing endpoint"),
+        max_length=32,
+        required=False,
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": _("Name")}),
+    )
+    name = forms.CharField(
+        label=_("Deployment name"),
+        max_length=32,
+        min_length=3,
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "blue"}),
+    )
+    share = forms.IntegerField(
+        label=_("Traffic when ready (%)"),
+        min_value=0,
+        max_value=100,
+        help_text=_("0: test it first, move traffic later. The others keep their proportions."),
+    )
+
+    def __init__(self, *args: Any, workspace: Workspace, **kwargs: Any) -> None:
+        super().__init__(*args, workspace=workspace, **kwargs)
+        self.workspace = workspace
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        if data.get("target") == NEW:
+            self._check_new(data.get("new_name", ""))
+        elif data.get("endpoint"):
+            data["found"] = OnlineEndpoint.objects.filter(workspace=self.workspace, name=data["endpoint"]).first()
+            if data["found"] is None:
+                self.add_error("endpoint", _("There is no such endpoint in this workspace."))
+        else:
+            self.add_error("endpoint", _("Choose an endpoint."))
+        return data
+
+    def _check_new(self, name: str) -> None:
+        """The domain says it too, but not whether it means the endpoint's name or the deployment's."""
+        problem = None
+        try:
+            check_name("endpoint", name)
+            if OnlineEndpoint.objects.filter(name__iexact=name).exists():
+                problem = Problem("exists", kind="Endpoint", name=name)
+        except Problem as found:
+            problem = found
+        if not name:
+            self.add_error("new_name", _("Give the new endpoint a name."))
+        elif problem:
+            self.add_error("new_name", f"{problem.message} {problem.next_step}".strip())
+
+
+class ScaleForm(StudioForm):
+    instance_count = forms.IntegerField(
+        label=_("Instances"),
+        min_value=1,
+        max_value=settings.LIMITS["instances_per_deployment"],
+    )

@@ -1,0 +1,190 @@
+"""From a model to a live endpoint on one page, and changing a deployment."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.http import HttpResponse
+
+from apps.core.durations import duration, duration_ms
+from apps.endpoints import domain
+from apps.endpoints.domain import DeploymentSpec, EndpointSpec
+from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
+from apps.registry import uploads
+from apps.registry.domain import register_code
+from apps.registry.enums import ModelType
+from apps.registry.models import CodeVersion
+from apps.studio import ascode
+from apps.studio.ascode import AsCode, Writer
+from apps.studio.forms import EXISTING, NEW, DeployForm, DeploymentEditForm, initial_of
+from apps.studio.pages.deployments import DeploymentPage
+from apps.studio.queries import endpoints_of
+from apps.studio.views import FormPage
+
+NAMES = ("blue", "green", "red", "yellow", "purple", "teal")
+SAME = (
+    "description",
+    "model",
+    "environment_variables",
+    "instance_count",
+    "request_timeout_ms",
+    "max_concurrent_requests",
+    "tags",
+)
+FIELD_OF = {
+    "codeConfiguration": "scoring_script",
+    "environmentId": "environment",
+    "sku.capacity": "instance_count",
+    "requestSettings.requestTimeout": "request_timeout_ms",
+    "requestSettings.maxConcurrentRequestsPerInstance": "max_concurrent_requests",
+    "environmentVariables": "environment_variables",
+}
+
+
+class DeploymentForms(FormPage):
+    """What creating and changing a deployment share."""
+
+    field_of = FIELD_OF
+
+    def spec(self, data: dict[str, Any], *, code_name: str, before: OnlineDeployment | None = None) -> dict[str, Any]:
+        """The fields of a DeploymentSpec; code that was not sent again stays as it is."""
+        values = {name: data[name] for name in SAME} | {
+            "instance_type": data["instance_type"].name,
+            "liveness_probe": _probe(data),
+            "environment": data["environment"],
+        }
+        code = self._code_of(data, code_name) or (before.code if before else None)
+        model = data["model"]
+        if data["scoring_script"] or model is None or model.type != ModelType.MLFLOW:
+            values |= {"code": code, "scoring_script": data["scoring_script"]}
+        else:
+            values |= {"code": None, "scoring_script": ""}
+        return values
+
+    def _code_of(self, data: dict[str, Any], name: str) -> CodeVersion | None:
+        files = data["code"]
+        if not files:
+            return None
+        archive = files[0] if len(files) == 1 and files[0].name.lower().endswith(".zip") else None
+        upload = uploads.receive(
+            workspace=self.workspace,
+            archive=archive,
+            files=[] if archive else files,
+            paths=[],
+            actor=self.request.user,
+        )
+        version, _new = register_code(
+            workspace=self.workspace, name=name, tree=upload.tree, path=upload.path, actor=self.request.user
+        )
+        return version
+
+    def _documented(self, data: dict[str, Any]) -> dict[str, Any]:
+        """A form's data as `ascode.deployment` takes it."""
+        probe = _probe(data)
+        on_file = {"failure_threshold": probe.get("failureThreshold"), "period": data.get("probe_period")}
+        code = data.get("code") or []
+        return {
+            **data,
+            "instance_type": getattr(data.get("instance_type"), "name", data.get("instance_type")),
+            "files": [each.name for each in code],
+            "liveness_probe": on_file if probe else None,
+            "liveness_wire": probe,
+        }
+
+
+def _probe(data: dict[str, Any]) -> dict[str, Any]:
+    period, failures = data.get("probe_period"), data.get("probe_failures")
+    probe = {"period": duration(period * 1000)} if period else {}
+    return probe | ({"failureThreshold": failures} if failures else {})
+
+
+class Deploy(DeploymentForms):
+    section = "endpoints"
+    template = "deploy"
+
+    def form(self, data: Any = None, files: Any = None) -> DeployForm:
+        return DeployForm(data, files, workspace=self.workspace, initial={} if data else self._initial())
+
+    def context(self) -> dict[str, Any]:
+        return {**super().context(), "has_endpoints": endpoints_of(self.workspace).exists()}
+
+    def _initial(self) -> dict[str, Any]:
+        """Three clicks for an MLflow model: everything it takes is filled in."""
+        asked = self.request.GET
+        endpoint = endpoints_of(self.workspace).filter(name=asked.get("endpoint", "")).first()
+        taken = set(endpoint.deployments.values_list("name", flat=True)) if endpoint else set()
+        model = asked.get("model", "")
+        return {
+            "model": model,
+            "target": EXISTING if endpoint else NEW,
+            "endpoint": endpoint.name if endpoint else "",
+            "new_name": "" if endpoint else free_name(model.partition(":")[0]),
+            "name": next((each for each in NAMES if each not in taken), ""),
+            "share": 0 if endpoint and endpoint.traffic else 100,
+        }
+
+    def save(self, form: Any) -> HttpResponse:
+        data = form.cleaned_data
+        target = data.get("found") or (data["new_name"], EndpointSpec(auth_mode=data["auth_mode"] or None))
+        name = target.name if isinstance(target, OnlineEndpoint) else target[0]
+        spec = DeploymentSpec(**self.spec(data, code_name=f"{name}-{data['name']}"))
+        made = domain.deploy(
+            workspace=self.workspace,
+            endpoint=target,
+            name=data["name"],
+            spec=spec,
+            share=data["share"],
+            actor=self.request.user,
+        )
+        return self.to_operation(made[1])
+
+    def as_code(self, data: dict[str, Any]) -> AsCode:
+        writer = Writer(self.workspace.name)
+        new = data.get("target") != EXISTING
+        endpoint = (data.get("new_name") if new else data.get("endpoint")) or "ENDPOINT"
+        if new:
+            ascode.endpoint(writer, {"name": endpoint, "auth_mode": data.get("auth_mode")})
+        ascode.deployment(writer, {**self._documented(data), "endpoint": endpoint})
+        share, name = data.get("share"), data.get("name") or "blue"
+        found = None if new else endpoints_of(self.workspace).filter(name=endpoint).first()
+        if share and name:
+            split = domain.split_with(found, name, share) if found and found.traffic else {name: 100}
+            ascode.traffic(writer, endpoint, split)
+        return writer.done()
+
+
+class DeploymentEdit(DeploymentForms, DeploymentPage):
+    template = "deployment_edit"
+
+    def form(self, data: Any = None, files: Any = None) -> DeploymentEditForm:
+        initial = initial_of(self.deployment)
+        period = self.deployment.liveness_probe.get("period")
+        initial["probe_period"] = duration_ms(period) // 1000 if period else None
+        return DeploymentEditForm(data, files, workspace=self.workspace, initial=initial)
+
+    def save(self, form: Any) -> HttpResponse:
+        names = f"{self.endpoint.name}-{self.deployment.name}"
+        changes = self.spec(form.cleaned_data, code_name=names, before=self.deployment)
+        operation = domain.update_deployment(
+            deployment=self.deployment, spec=domain.spec_of(self.deployment, **changes), actor=self.request.user
+        )
+        return self.to_operation(operation)
+
+    def as_code(self, data: dict[str, Any]) -> AsCode:
+        writer = Writer(self.workspace.name)
+        names = {"endpoint": self.endpoint.name, "name": self.deployment.name}
+        ascode.deployment(writer, {**self._documented(data), **names}, verb="update")
+        return writer.done()
+
+
+def free_name(text: str) -> str:
+    """A name for a new endpoint, made of a model's: what the rule of names forbids is a dash, and nobody has it yet."""
+    base = re.sub(r"[^a-zA-Z0-9]+", "-", text).strip("-")[:26]
+    base = base if re.match(r"[a-zA-Z]", base) else f"model-{base}".strip("-")
+    base = base if len(base) > 2 else f"{base}-endpoint"  # noqa: PLR2004 -- spec 2.1
+    taken = {
+        each.lower() for each in OnlineEndpoint.objects.filter(name__istartswith=base).values_list("name", flat=True)
+    }
+    tries = [base, *(f"{base}-{number}" for number in range(2, 1000))]
+    return next((each for each in tries if each.lower() not in taken), "")

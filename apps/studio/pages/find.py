@@ -1,0 +1,115 @@
+"""What the command palette and the pickers of the forms ask for: JSON, never more than a screenful."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from apps.accounts.policy import Permission
+from apps.core.errors import Problem
+from apps.endpoints.models import OnlineDeployment
+from apps.registry.models import Environment, EnvironmentVersion, Model, ModelVersion
+from apps.studio.listing import query_of
+from apps.studio.queries import endpoints_of
+from apps.studio.views import Page
+
+MOST = 12
+EACH = 6
+
+
+class Pick(Page):
+    """Suggestions for one kind of field: {"found": [{"value", "note", "type"}]}."""
+
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, kind: str, **_kwargs: Any) -> HttpResponse:
+        found = {"models": self._models, "environments": self._environments, "endpoints": self._endpoints}.get(kind)
+        if found is None:
+            raise Problem("not-found", kind="list", name=kind)
+        return JsonResponse({"found": found(query_of(request))}, headers={"Cache-Control": "no-store"})
+
+    def _models(self, query: str) -> list[dict[str, str]]:
+        rows = self._versions(ModelVersion, query)
+        return [{"value": str(each), "note": each.get_type_display(), "type": each.type} for each in rows]
+
+    def _environments(self, query: str) -> list[dict[str, str]]:
+        return [{"value": str(each), "note": ""} for each in self._versions(EnvironmentVersion, query)]
+
+    def _versions(self, model: Any, query: str) -> QuerySet[Any]:
+        """The newest versions of assets whose name holds what was typed; `name:` narrows to one asset's versions."""
+        name, colon, version = query.partition(":")
+        rows = model.objects.filter(
+            asset__workspace=self.workspace, is_archived=False, asset__is_archived=False
+        ).select_related("asset")
+        rows = (
+            rows.filter(asset__name=name, version__startswith=version)
+            if colon
+            else rows.filter(asset__name__icontains=name)
+        )
+        found: QuerySet[Any] = rows.order_by("-created_at", "-pk")[:MOST]
+        return found
+
+    def _endpoints(self, query: str) -> list[dict[str, str]]:
+        rows = endpoints_of(self.workspace).filter(name__icontains=query)[:MOST]
+        return [{"value": each.name, "note": str(each.get_state_display())} for each in rows]
+
+
+class Find(Page):
+    """Everything of the workspace by name, and what one can do: {"found": [{"title", "note", "icon", "href"}]}."""
+
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
+        query = query_of(request)
+        found = [*self._commands(query), *(self._things(query) if query else [])]
+        return JsonResponse({"found": found}, headers={"Cache-Control": "no-store"})
+
+    def _commands(self, query: str) -> list[dict[str, str]]:
+        go, make = _("Go to"), _("Create")
+        commands = [
+            (_("Home"), go, "house", "workspace", True),
+            (_("Endpoints"), go, "radio", "endpoints", True),
+            (_("Models"), go, "box", "models", True),
+            (_("Environments"), go, "layers", "environments", True),
+            (_("Operations"), go, "history", "operations", True),
+            (_("Deploy a model"), make, "rocket", "deploy", Permission.WRITE in self.granted),
+            (_("Register a model"), make, "upload", "model-register", Permission.WRITE in self.granted),
+            (_("Create an endpoint"), make, "plus", "endpoint-create", Permission.WRITE in self.granted),
+            (_("Create an environment"), make, "plus", "environment-create", Permission.WRITE in self.granted),
+        ]
+        needle = query.casefold()
+        return [
+            {"title": title, "note": note, "icon": icon, "href": self._url(name)}
+            for title, note, icon, name, allowed in commands
+            if allowed and needle in f"{note} {title}".casefold()
+        ]
+
+    def _things(self, query: str) -> list[dict[str, str]]:
+        endpoints = endpoints_of(self.workspace).filter(name__icontains=query)[:EACH]
+        deployments = OnlineDeployment.objects.filter(endpoint__workspace=self.workspace, name__icontains=query)
+        here = {"workspace": self.workspace, "is_archived": False, "name__icontains": query}
+        return [
+            *(self._row(each.name, _("Endpoint"), "radio", "endpoint", each.name) for each in endpoints),
+            *(
+                self._row(str(each), _("Deployment"), "server", "deployment", each.endpoint.name, each.name)
+                for each in deployments.select_related("endpoint")[:EACH]
+            ),
+            *(
+                self._row(each.name, _("Model"), "box", "model", each.name)
+                for each in Model.objects.filter(**here)[:EACH]
+            ),
+            *(
+                self._row(each.name, _("Environment"), "layers", "environment", each.name)
+                for each in Environment.objects.filter(**here)[:EACH]
+            ),
+        ]
+
+    def _row(self, title: str, note: str, icon: str, name: str, *names: str) -> dict[str, str]:
+        return {"title": title, "note": note, "icon": icon, "href": self._url(name, *names)}
+
+    def _url(self, name: str, *names: str) -> str:
+        return reverse(f"studio:{name}", args=[self.workspace.name, *names])

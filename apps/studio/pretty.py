@@ -1,0 +1,20 @@
+"""JSON for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def pretty(value: Any, indent: str = "") -> str:
+    """Indented JSON; a list of plain values stays on one line, so that rows of data look like rows."""
+    inner = indent + "  "
+    if isinstance(value, Mapping) and value:
+        items = [
+            f"{inner}{json.dumps(str(key), ensure_ascii=False)}: {pretty(each, inner)}" for key, each in value.items()
+        ]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(each, list | Mapping) for each in value):
+        return "[\n" + ",\n".join(inner + pretty(each, inner) for each in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False, default=str)

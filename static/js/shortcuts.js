@@ -1,0 +1,53 @@
+/** The keyboard: / filters, g and a letter goes, c creates, t tests, ? lists all of this, arrows move in tables. */
+const PLACES = { h: "home", e: "endpoints", m: "models", v: "environments", o: "operations" };
+const typing = (target) => target.closest("input, textarea, select, [contenteditable], dialog, code-editor");
+let after = null;
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  if (after) {
+    const place = document.querySelector(`[data-place="${PLACES[event.key]}"]`);
+    clearTimeout(after);
+    after = null;
+    if (place) {
+      event.preventDefault();
+      location.assign(place.href);
+    }
+    return;
+  }
+  if (act(event.key, event.target)) event.preventDefault();
+});
+
+function act(key, target) {
+  if (key === "g") after = setTimeout(() => { after = null; }, 1200);
+  else if (key === "/") return focus(document.querySelector("main input[type=search]"));
+  else if (key === "?") document.getElementById("shortcuts")?.showModal();
+  else if (key === "c" || key === "t") return press(document.querySelector(`main [data-shortcut="${key}"]:not([disabled])`));
+  else if (key === "ArrowDown" || key === "ArrowUp") return row(target, key === "ArrowDown" ? 1 : -1);
+  else return false;
+  return true;
+}
+
+function focus(element) {
+  element?.focus();
+  return Boolean(element);
+}
+
+function press(element) {
+  element?.click();
+  return Boolean(element);
+}
+
+/** From row to row of a list, by the link each row begins with. */
+function row(target, step) {
+  const here = target.closest("tr");
+  const table = here?.closest("[data-rows]") ?? (target === document.body ? document.querySelector("[data-rows]") : null);
+  if (!table) return false;
+  const links = [...table.querySelectorAll("tbody .row-link")];
+  const at = links.findIndex((each) => here?.contains(each));
+  return focus(links[Math.max(0, Math.min(links.length - 1, at < 0 ? 0 : at + step))]);
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+});
