@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from apps.builds.domain import EnvironmentSpec
+from apps.builds.versions import spec_of
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
 from apps.registry import storage
@@ -19,17 +20,7 @@ def asked_by(deployment: OnlineDeployment) -> EnvironmentSpec:
     environment = deployment.environment
     if environment is None:
         return _of_mlflow_model(deployment)
-    if environment.build_context_id:
-        raise Problem(
-            "unsupported", what="A Dockerfile", reason="process compute runs Python environments; give a conda file"
-        )
-    if not environment.conda_file and not environment.requirements:
-        raise Problem(
-            "unsupported",
-            what="An environment of only an image",
-            reason="process compute needs a conda file or requirements",
-        )
-    return EnvironmentSpec(conda_file=environment.conda_file, requirements=environment.requirements)
+    return spec_of(environment)
 
 
 def _of_mlflow_model(deployment: OnlineDeployment) -> EnvironmentSpec:

@@ -26,10 +26,19 @@ def get(path: str, *, workspace: str, **query: Any) -> dict[str, Any] | None:
     Raises:
         Problem: "unavailable" when the server does not answer, or not sensibly.
     """
+    return _call("GET", f"{path}?{urlencode(query)}", workspace)
+
+
+def search(path: str, *, workspace: str, **body: Any) -> dict[str, Any] | None:
+    """The answer to one of MLflow's searches, which are POSTs; else like `get`."""
+    return _call("POST", path, workspace, json.dumps(body))
+
+
+def _call(method: str, target: str, workspace: str, body: str | None = None) -> dict[str, Any] | None:
     link = UnixConnection(settings.HOME.mlflow_socket, timeout=TIMEOUT_S)
-    headers = {"x-portway-user": "portway", "x-mlflow-workspace": workspace}
+    headers = {"x-portway-user": "portway", "x-mlflow-workspace": workspace, "Content-Type": "application/json"}
     try:
-        link.request("GET", f"{API}{path}?{urlencode(query)}", headers=headers)
+        link.request(method, f"{API}{target}", body=body, headers=headers)
         answer = link.getresponse()
         found = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -42,6 +51,36 @@ def get(path: str, *, workspace: str, **query: Any) -> dict[str, Any] | None:
     if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
         return None
     raise Problem("unavailable", what="MLflow", evidence=f"HTTP {answer.status} {code}")
+
+
+def logged_models(workspace: str, *, most: int) -> list[dict[str, Any]]:
+    """The models that runs have logged, the newest first: uri, name, run, experiment, at (ms).
+
+    Raises Problem "unavailable".
+    """
+    found = search("experiments/search", workspace=workspace, max_results=PAGE) or {}
+    experiments = {each["experiment_id"]: each["name"] for each in found.get("experiments", [])}
+    if not experiments:
+        return []
+    answer = search(
+        "logged-models/search",
+        workspace=workspace,
+        experiment_ids=list(experiments),
+        max_results=most,
+        order_by=[{"field_name": "creation_timestamp_ms", "ascending": False}],
+    )
+    infos = [each["info"] for each in (answer or {}).get("models", [])]
+    return [
+        {
+            "uri": f"runs:/{info['source_run_id']}/{info['name']}",
+            "name": info["name"],
+            "run": info["source_run_id"],
+            "experiment": experiments.get(info["experiment_id"], ""),
+            "at": int(info["creation_timestamp_ms"]),
+        }
+        for info in infos
+        if info.get("source_run_id") and info.get("name")
+    ]
 
 
 def versions(workspace: str, *, everything: bool) -> Iterator[dict[str, Any]]:

@@ -113,6 +113,11 @@ class EnvironmentVersion(AssetVersion):
     class Meta(AssetVersion.Meta):
         abstract = False
 
+    @property
+    def source_text(self) -> str:
+        """What says which packages it has."""
+        return self.conda_file or self.requirements
+
 
 class Code(Asset):
     pass

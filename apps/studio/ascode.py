@@ -18,6 +18,7 @@ from apps.core.durations import duration
 
 TOKEN = "$PORTWAY_TOKEN"  # noqa: S105 -- the name of a variable, not a token
 BODY_SHOWN = 4_000
+WIDTH = 60  # of the panel that shows it
 MANAGED = "managedOnline"
 
 
@@ -69,20 +70,16 @@ class Writer:
 
 
 def joined(first: str, parts: list[str]) -> str:
-    """One command over as many lines as it needs."""
-    line = " ".join([first, *parts])
-    return line if len(line) <= 72 else " \\\n  ".join([first, *_pairs(parts)])  # noqa: PLR2004 -- fits the panel
-
-
-def _pairs(parts: list[str]) -> list[str]:
-    """Options with their values on one line."""
-    lines: list[str] = []
+    """One command over as many lines as it needs: an option and its value stay together."""
+    lines = [first]
     for each in parts:
-        if lines and not each.startswith("-") and lines[-1].startswith("-"):
-            lines[-1] += f" {each}"
+        last = lines[-1]
+        if not each.startswith("-"):
+            lines[-1] = f"{last} {each}"
         else:
             lines.append(each)
-    return lines
+    whole = " ".join(lines)
+    return whole if len(whole) <= WIDTH else " \\\n  ".join(lines)
 
 
 def pruned(value: dict[str, Any]) -> dict[str, Any]:
@@ -155,8 +152,7 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
         "liveness_probe": data.get("liveness_probe"),
         "tags": data.get("tags"),
     }
-    words = ["online-deployment", verb, "-f", writer.file(f"{name}.yml", pruned(document))]
-    writer.az(*words, *(["--all-traffic"] if data.get("share") == 100 else []))  # noqa: PLR2004 -- percent
+    writer.az("online-deployment", verb, "-f", writer.file(f"{name}.yml", pruned(document)))
     code = None
     if script:
         files = tuple(f"files=@{each}" for each in data.get("files") or ["code.zip"])

@@ -11,7 +11,8 @@ customElements.define("deploy-form", class extends HTMLElement {
     const model = this.querySelector("input[name=model]");
     const script = this.querySelector("[data-script]");
     const described = model?.dataset.type === "mlflow_model" && !this.querySelector("input[name=scoring_script]").value;
-    if (script) script.open = !described;
+    if (script && described !== this.described) script.open = !described;
+    this.described = described;
     const note = this.querySelector("[data-described]");
     if (note) note.hidden = !described;
   }

@@ -15,7 +15,6 @@ WHO = ("olga", "dan", "rita", "charlie", "anonymous")
 # (owner, data scientist, reader, stranger with another workspace); nobody else gets further than the sign-in page
 LOOK = (200, 200, 200, 404)
 CHANGE = (200, 200, 403, 404)
-PASS = (302, 302, 302, 404)
 MINE = (200, 200, 200, 200)
 NO = (405, 405, 405, 405)
 NOT_HERE = (405, 405, 405, 404)
@@ -24,7 +23,7 @@ GET = {
     "home": (302, 302, 302, 302),
     "tokens": MINE,
     "token-revoke": NO,
-    "workspace": PASS,
+    "workspace": LOOK,
     "endpoints": LOOK,
     "endpoint-create": CHANGE,
     "endpoint": LOOK,
@@ -42,6 +41,12 @@ GET = {
     "find": LOOK,
     "pick": LOOK,
     "operations": LOOK,
+    "model-files": LOOK,
+    "model-download": (404, 404, 404, 404),  # the made-up model has no files
+    "model-delete": CHANGE,
+    "model-from-run": CHANGE,
+    "environment-build": NOT_HERE,
+    "environment-delete": CHANGE,
     "deployment": LOOK,
     "deployment-delete": CHANGE,
     "models": LOOK,
@@ -76,6 +81,12 @@ POST = {
     "find": NOT_HERE,
     "pick": NOT_HERE,
     "operations": NOT_HERE,
+    "model-files": NOT_HERE,
+    "model-download": NOT_HERE,
+    "model-delete": (404, 404, 403, 404),
+    "model-from-run": (400, 400, 403, 404),
+    "environment-build": (404, 404, 403, 404),
+    "environment-delete": (404, 404, 403, 404),
     "deployment": (400, 400, 403, 404),
     "deployment-delete": (400, 400, 403, 404),
     "models": NOT_HERE,
@@ -101,11 +112,12 @@ def address(name, world):
         "kind": "models",
         "token": world["token"].pk,
     }
+    query = "?version=1" if name.startswith("model-") else ""
     pattern = next(str(each.pattern) for each in [*studio_urls, *workspace_urls] if getattr(each, "name", None) == name)
     needed = {key: value for key, value in arguments.items() if f":{key}>" in pattern}
     if name in {each.name for each in workspace_urls}:
         needed["workspace"] = arguments["workspace"]
-    return reverse(f"studio:{name}", kwargs=needed)
+    return reverse(f"studio:{name}", kwargs=needed) + query
 
 
 def test_every_url_has_an_expectation():

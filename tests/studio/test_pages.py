@@ -22,8 +22,8 @@ def text(response):
     return " ".join(response.content.decode().split())
 
 
-def test_the_first_page_is_the_list_of_endpoints(world, browser):
-    assert browser("dan").get("/").url == "/w/lab/endpoints"
+def test_the_first_page_is_the_home_of_the_workspace(world, browser):
+    assert browser("dan").get("/").url == "/w/lab/"
 
 
 def test_people_without_a_workspace_are_told_so(db, client, django_user_model):

@@ -35,6 +35,24 @@ class ModelForm(StudioForm):
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
 
 
+class RunForm(StudioForm):
+    uri = forms.RegexField(
+        r"(runs|models):/.+",
+        label=_("Address in MLflow"),
+        max_length=500,
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "runs:/<run id>/model"}),
+        help_text=_("Choose one below, or write runs:/<run id>/<path> or models:/<name>/<version>."),
+    )
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=255,
+        widget=forms.TextInput(attrs=dict(NAME_INPUT)),
+        help_text=_("A name that exists gets a new version."),
+    )
+    version = forms.CharField(label=_("Version"), max_length=64, required=False, help_text=_("Empty: the next number."))
+    description = forms.CharField(label=_("Description"), required=False, max_length=2000)
+
+
 class EnvironmentForm(StudioForm):
     name = forms.CharField(
         label=_("Name"),

@@ -17,12 +17,18 @@ REFERENCE = re.compile(r"(?:azureml:)?(?P<name>[^:@/\s]+)(?::(?P<version>[^:@/\s
 
 
 class StudioForm(forms.Form):
-    """A form whose controls carry the classes of our style sheet."""
+    """A form whose controls carry the classes of our style sheet.
+
+    `unmarked` names fields that are not called optional though the browser does not demand them: the form itself does.
+    """
+
+    unmarked: tuple[str, ...] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("label_suffix", "")
         super().__init__(*args, **kwargs)
         for name, field in self.fields.items():
+            field.marked = not field.required and name not in self.unmarked  # type: ignore[attr-defined]
             widget = field.widget
             kind = (
                 "textarea"

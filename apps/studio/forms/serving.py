@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -74,6 +75,8 @@ class InstanceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
 class DeploymentEditForm(StudioForm):
     """What may change of a deployment; its name and its endpoint stay."""
 
+    unmarked: tuple[str, ...] = ("model",)
+
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
     model = VersionField(label=_("Model"), required=False)
     code = ManyFilesField(
@@ -128,10 +131,17 @@ class DeploymentEditForm(StudioForm):
         super().__init__(*args, **kwargs)
         self.fields["model"].rows = usable(ModelVersion, workspace)  # type: ignore[attr-defined]
         self.fields["environment"].rows = usable(EnvironmentVersion, workspace)  # type: ignore[attr-defined]
+        self._tell_type()
         types = InstanceType.objects.all()
         self.fields["instance_type"].queryset = types  # type: ignore[attr-defined]
         if not self.is_bound and "instance_type" not in self.initial:
             self.initial["instance_type"] = getattr(types.first(), "pk", None)
+
+    def _tell_type(self) -> None:
+        """The page hides what an MLflow model does not need; without the script of the page nothing is hidden."""
+        field = self.fields["model"]
+        with suppress(forms.ValidationError):
+            field.widget.attrs["data-type"] = getattr(field.clean(str(self["model"].value() or "")), "type", "")
 
 
 def initial_of(deployment: OnlineDeployment) -> dict[str, Any]:
@@ -149,6 +159,8 @@ def initial_of(deployment: OnlineDeployment) -> dict[str, Any]:
 
 class DeployForm(DeploymentEditForm):
     """A deployment, and the endpoint it goes under when that is new."""
+
+    unmarked = ("model", "new_name", "auth_mode", "endpoint")
 
     target = forms.ChoiceField(
         label=_("Endpoint"),

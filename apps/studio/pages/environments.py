@@ -1,4 +1,4 @@
-"""Environments: list, create, and one environment with its versions."""
+"""Environments: list, one with its versions and builds, and a new one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ from typing import Any, ClassVar
 
 from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
+from apps.builds.versions import outlook, start_build, topic
 from apps.core.errors import Problem
+from apps.core.models import Operation
 from apps.endpoints.models import OnlineDeployment
-from apps.registry.domain import register_environment
-from apps.registry.models import Environment
+from apps.registry.domain import delete_version, register_environment
+from apps.registry.models import Environment, EnvironmentVersion
+from apps.studio import ascode
+from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import EnvironmentForm
-from apps.studio.views import Page, one
+from apps.studio.listing import Column, listing, query_of
+from apps.studio.views import FormPage, Page, one
+
+BUILDS = 10
+COLUMNS = (
+    Column(_lazy("Name"), "name"),
+    Column(_lazy("Versions")),
+    Column(_lazy("Changed"), "newest"),
+)
 
 
 class Environments(Page):
@@ -22,52 +35,118 @@ class Environments(Page):
     permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        query = request.GET.get("q", "").strip()
-        rows = Environment.objects.filter(workspace=self.workspace, is_archived=False, name__icontains=query)
-        counted = rows.annotate(count=Count("versions"), newest=Max("versions__created_at"))
-        return self.page("environments", rows=counted, query=query)
+        rows = Environment.objects.filter(
+            workspace=self.workspace, is_archived=False, name__icontains=query_of(request)
+        ).annotate(count=Count("versions"), newest=Max("versions__created_at"))
+        return self.page("environments", listing=listing(request, rows, COLUMNS, default="name"))
 
 
-class EnvironmentPage(Page):
+class EnvironmentBase(Page):
     section = "environments"
+    permissions: ClassVar = {}
+    environment: Environment
+    versions: list[EnvironmentVersion]
+    chosen: EnvironmentVersion | None
+
+    def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
+        super().prepare(request, **kwargs)
+        name = kwargs["environment"]
+        rows = Environment.objects.filter(workspace=self.workspace, name=name)
+        self.environment = one(rows, "environment", name)
+        self.versions = list(self.environment.versions.select_related("created_by", "asset__workspace"))
+        wanted = request.POST.get("version") or request.GET.get("version", "")
+        newest = self.versions[0] if self.versions else None
+        self.chosen = next((each for each in self.versions if each.version == wanted), newest)
+
+    def wanted(self) -> EnvironmentVersion:
+        """The version that a form names; never another one instead."""
+        wanted = self.request.POST.get("version", "")
+        if self.chosen is None or self.chosen.version != wanted:
+            raise Problem("not-found", kind="environment", name=f"{self.environment.name}:{wanted}")
+        return self.chosen
+
+    def users(self, version: EnvironmentVersion) -> list[str]:
+        return [str(each) for each in OnlineDeployment.objects.filter(environment=version).select_related("endpoint")]
+
+
+class EnvironmentPage(EnvironmentBase):
     permissions: ClassVar = {"GET": Permission.READ}
 
-    def get(self, request: HttpRequest, environment: str, **_: Any) -> HttpResponse:
-        found = one(Environment.objects.filter(workspace=self.workspace, name=environment), "environment", environment)
-        versions = list(found.versions.select_related("created_by", "asset"))
-        wanted = request.GET.get("version", "")
-        chosen = next((each for each in versions if each.version == wanted), versions[0] if versions else None)
-        deployed = OnlineDeployment.objects.filter(environment__asset=found, endpoint__workspace=self.workspace)
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        deployed = OnlineDeployment.objects.filter(
+            environment__asset=self.environment, endpoint__workspace=self.workspace
+        )
+        builds = Operation.objects.filter(kind="environment.build", workspace=self.workspace.name)
         return self.page(
             "environment",
-            environment=found,
-            versions=versions,
-            chosen=chosen,
+            environment=self.environment,
+            versions=self.versions,
+            chosen=self.chosen,
+            outlook=outlook(self.chosen) if self.chosen else None,
+            builds=builds.filter(target=topic(self.chosen)).select_related("actor")[:BUILDS] if self.chosen else [],
+            build_topic=topic(self.chosen) if self.chosen else "",
             deployed=deployed.select_related("endpoint", "environment"),
         )
 
 
-class EnvironmentCreate(Page):
-    section = "environments"
-    permissions: ClassVar = {"GET": Permission.WRITE, "POST": Permission.WRITE}
-
-    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        return self.page("environment_create", form=EnvironmentForm())
+class EnvironmentBuild(EnvironmentBase):
+    permissions: ClassVar = {"POST": Permission.WRITE}
 
     def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        form = EnvironmentForm(request.POST)
-        if not form.is_valid():
-            return self.page("environment_create", form=form, status=400)
-        data = form.cleaned_data
+        return self.to_operation(start_build(version=self.wanted(), actor=request.user))
+
+
+class EnvironmentDelete(EnvironmentBase):
+    """Delete one version; the last one takes the environment with it."""
+
+    permissions: ClassVar = {"GET": Permission.DELETE, "POST": Permission.DELETE}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        return self._page()
+
+    def post(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
+        version = self.wanted()
+        if request.POST.get("name", "") != str(version):
+            reason = _("type the name of the environment and its version to delete it")
+            return self._page(Problem("bad-field", field=_("Name"), reason=reason))
         try:
-            version, _new = register_environment(
-                workspace=self.workspace,
-                name=data["name"],
-                version=data["version"] or None,
-                conda_file=data["conda_file"],
-                description=data["description"],
-                actor=request.user,
-            )
+            delete_version(version=version, actor=request.user, users=self.users(version))
         except Problem as problem:
-            return self.page("environment_create", form=form, problem=problem)
-        return redirect("studio:environment", self.workspace.name, version.asset.name)
+            return self._page(problem)
+        return self.go("studio:environments", self.workspace.name)
+
+    def _page(self, problem: Problem | None = None) -> HttpResponse:
+        users = self.users(self.chosen) if self.chosen else []
+        return self.page(
+            "version_delete",
+            asset=self.environment,
+            kind="environment",
+            version=self.chosen,
+            users=users,
+            problem=problem,
+        )
+
+
+class EnvironmentCreate(FormPage):
+    section = "environments"
+    template = "environment_create"
+
+    def form(self, data: Any = None, files: Any = None) -> EnvironmentForm:
+        return EnvironmentForm(data)
+
+    def save(self, form: Any) -> HttpResponse:
+        data = form.cleaned_data
+        version, _new = register_environment(
+            workspace=self.workspace,
+            name=data["name"],
+            version=data["version"] or None,
+            conda_file=data["conda_file"],
+            description=data["description"],
+            actor=self.request.user,
+        )
+        return self.go("studio:environment", self.workspace.name, version.asset.name)
+
+    def as_code(self, data: dict[str, Any]) -> AsCode:
+        writer = Writer(self.workspace.name)
+        ascode.environment(writer, data)
+        return writer.done()

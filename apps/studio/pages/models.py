@@ -1,28 +1,28 @@
-"""Models: list, register, and one model with its versions."""
+"""Models: the list, and one model with its versions and files."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from django.db.models import Count, Max
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect
-from django.urls import reverse
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
-from apps.registry import storage, uploads
-from apps.registry.domain import register_model
-from apps.registry.enums import ModelType
-from apps.registry.models import Model, ModelVersion, Upload
+from apps.registry import storage
+from apps.registry.domain import delete_version
+from apps.registry.models import Model, ModelVersion
 from apps.registry.queries import failed_imports
-from apps.studio.forms import ModelForm
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import Page, one
 
+FILES_SHOWN = 2000
+TEXT_SHOWN = 256 * 1024
 COLUMNS = (
     Column(_lazy("Name"), "name"),
     Column(_lazy("Newest version")),
@@ -49,90 +49,133 @@ class Models(Page):
         return self.page("models", listing=listed, failed=failed_imports(self.workspace)[:10])
 
 
-class ModelPage(Page):
+class ModelBase(Page):
     section = "models"
+    permissions: ClassVar = {}
+    model: Model
+    versions: list[ModelVersion]
+    chosen: ModelVersion | None
+
+    def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
+        super().prepare(request, **kwargs)
+        name = kwargs["model"]
+        self.model = one(Model.objects.filter(workspace=self.workspace, name=name), "model", name)
+        self.versions = list(self.model.versions.select_related("tree", "created_by", "asset__workspace"))
+        wanted = request.POST.get("version") or request.GET.get("version", "")
+        newest = self.versions[0] if self.versions else None
+        self.chosen = next((each for each in self.versions if each.version == wanted), newest)
+
+    def context(self) -> dict[str, Any]:
+        return {**super().context(), "model": self.model, "versions": self.versions, "chosen": self.chosen}
+
+    def exactly(self, wanted: str) -> ModelVersion:
+        """The version that was asked for; never another one instead."""
+        if self.chosen is None or self.chosen.version != wanted:
+            raise Problem("not-found", kind="model", name=f"{self.model.name}:{wanted}")
+        return self.chosen
+
+
+class ModelPage(ModelBase):
     permissions: ClassVar = {"GET": Permission.READ}
 
-    def get(self, request: HttpRequest, model: str, **_: Any) -> HttpResponse:
-        found = one(Model.objects.filter(workspace=self.workspace, name=model), "model", model)
-        versions = list(found.versions.select_related("tree", "created_by", "asset"))
-        wanted = request.GET.get("version", "")
-        chosen = next((each for each in versions if each.version == wanted), versions[0] if versions else None)
-        deployed = OnlineDeployment.objects.filter(model__asset=found, endpoint__workspace=self.workspace)
-        return self.page(
-            "model",
-            model=found,
-            versions=versions,
-            chosen=chosen,
-            deployed=deployed.select_related("endpoint", "model"),
-        )
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        deployed = OnlineDeployment.objects.filter(model__asset=self.model, endpoint__workspace=self.workspace)
+        return self.page("model", deployed=deployed.select_related("endpoint", "model"))
 
 
-class ModelRegister(Page):
-    section = "models"
-    permissions: ClassVar = {"GET": Permission.WRITE, "POST": Permission.WRITE}
+@dataclass(frozen=True)
+class File:
+    name: str
+    size: int
+    depth: int
+    folder: bool = False
+
+    @property
+    def short(self) -> str:
+        return self.name.rpartition("/")[2]
+
+
+class ModelFiles(ModelBase):
+    """The files of a version, one of them shown when it is text."""
+
+    permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        return self.page("model_register", form=ModelForm())
+        version = self.exactly(request.GET.get("version", ""))
+        root, path = storage.tree_path(version.tree_id), request.GET.get("path", "")
+        files, more = _files(root)
+        shown, reason = None, ""
+        if path:
+            shown, reason = _text(_inside(root, path))
+        return self.page("model_files", files=files, more=more, path=path, shown=shown, reason=reason)
 
-    def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        """A plain form, or the upload element, which wants JSON: where to go, or what is wrong."""
-        wants_json = request.headers.get("accept") == "application/json"
-        form = ModelForm(request.POST)
-        if not form.is_valid():
-            if wants_json:
-                field, errors = next(iter(form.errors.items()))
-                raise Problem("bad-field", field=field, reason=str(errors[0]))
-            return self.page("model_register", form=form, status=400)
+
+class ModelDownload(ModelBase):
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponseBase:
+        version = self.exactly(request.GET.get("version", ""))
+        file = _inside(storage.tree_path(version.tree_id), request.GET.get("path", ""))
+        return FileResponse(
+            file.open("rb"), as_attachment=True, filename=file.name, content_type="application/octet-stream"
+        )
+
+
+class ModelDelete(ModelBase):
+    """Delete one version; the last one takes the model with it."""
+
+    permissions: ClassVar = {"GET": Permission.DELETE, "POST": Permission.DELETE}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        return self._page()
+
+    def post(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
+        version = self.exactly(request.POST.get("version", ""))
+        if request.POST.get("name", "") != str(version):
+            reason = _("type the name of the model and its version to delete it")
+            return self._page(Problem("bad-field", field=_("Name"), reason=reason))
         try:
-            version = self._register(form.cleaned_data)
+            delete_version(version=version, actor=request.user, users=self._users())
         except Problem as problem:
-            if wants_json:
-                raise
-            return self.page("model_register", form=form, problem=problem)
-        target = reverse("studio:model", args=[self.workspace.name, version.asset.name])
-        return JsonResponse({"location": target}) if wants_json else redirect(target)
+            return self._page(problem)
+        return self.go("studio:models", self.workspace.name)
 
-    def _register(self, data: dict[str, Any]) -> ModelVersion:
-        files = self.request.FILES.getlist("files")
-        archive = files[0] if len(files) == 1 and (files[0].name or "").lower().endswith(".zip") else None
-        upload = uploads.receive(
-            workspace=self.workspace,
-            archive=archive,
-            files=[] if archive else files,
-            paths=_paths(self.request.POST.get("paths", "")),
-            actor=self.request.user,
+    def _users(self) -> list[str]:
+        rows = OnlineDeployment.objects.filter(model=self.chosen).select_related("endpoint")
+        return [str(each) for each in rows] if self.chosen else []
+
+    def _page(self, problem: Problem | None = None) -> HttpResponse:
+        return self.page(
+            "version_delete", asset=self.model, kind="model", version=self.chosen, users=self._users(), problem=problem
         )
-        version, _new = register_model(
-            workspace=self.workspace,
-            name=data["name"],
-            version=data["version"] or None,
-            tree=upload.tree,
-            path=upload.path,
-            type=data["type"] or _type_of(upload),
-            source=upload.uri,
-            description=data["description"],
-            actor=self.request.user,
-        )
-        return version
 
 
-def _paths(text: str) -> list[str]:
-    """The relative paths of the files, as one JSON list: Django bounds the number of form fields."""
-    if not text:
-        return []
+def _files(root: Path) -> tuple[list[File], bool]:
+    """Folders and files in the order of a tree, at most FILES_SHOWN; and whether there are more."""
+    found: list[File] = []
+    for path in sorted(root.rglob("*"), key=lambda each: each.relative_to(root).parts):
+        name = path.relative_to(root).as_posix()
+        if len(found) == FILES_SHOWN:
+            return found, True
+        folder = path.is_dir()
+        found.append(File(name, 0 if folder else path.stat().st_size, name.count("/"), folder))
+    return found, False
+
+
+def _inside(root: Path, path: str) -> Path:
+    """A file of the tree. Raises Problem "not-found" for anything else."""
+    place = root / path
+    if "\x00" in path or not place.resolve().is_relative_to(root.resolve()) or not place.is_file():
+        raise Problem("not-found", kind="file", name=path[:200])
+    return place
+
+
+def _text(file: Path) -> tuple[str | None, str]:
+    """The text of a file, or why it is not shown."""
+    if file.stat().st_size > TEXT_SHOWN:
+        return None, _("This file is too long to be shown: download it.")
     try:
-        paths = json.loads(text)
-    except ValueError as error:
-        raise Problem("bad-json", reason=str(error)) from None
-    if not isinstance(paths, list) or not all(isinstance(each, str) for each in paths):
-        raise Problem("bad-field", field="paths", reason="must be a list of paths")
-    return paths
-
-
-def _type_of(upload: Upload) -> str:
-    root = storage.tree_path(upload.tree_id) / upload.path
-    found = (root / "MLmodel").is_file() or any(
-        (each / "MLmodel").is_file() for each in root.iterdir() if each.is_dir()
-    )
-    return ModelType.MLFLOW if found else ModelType.CUSTOM
+        text = file.read_bytes().decode()
+    except UnicodeDecodeError:
+        return None, _("This file is not text: download it.")
+    return (None, _("This file is not text: download it.")) if "\x00" in text else (text, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +35,7 @@ OPERATIONS = {
     "online-deployment.delete": gettext_lazy("Delete deployment"),
     "operation.cancel": gettext_lazy("Cancel operation"),
     "model.register": gettext_lazy("Register model"),
+    "environment.build": gettext_lazy("Build environment"),
     "environment.register": gettext_lazy("Register environment"),
 }
 STEPS = {
@@ -67,7 +68,7 @@ def state(tone: str, word: str) -> SafeString:
 
 @register.simple_tag
 def ago(moment: datetime | None) -> SafeString | str:
-    if moment is None:
+    if not moment:  # also what a template makes of nothing
         return "–"  # noqa: RUF001 -- the sign for "nothing" on every page
     text = date_format(localtime(moment), "Y-m-d H:i")
     return format_html('<relative-time datetime="{}" title="{} UTC">{}</relative-time>', moment.isoformat(), text, text)
@@ -134,14 +135,24 @@ def seconds(value: float | None) -> str:
 
 
 @register.filter
+def lines(values: Iterable[str]) -> str:
+    return "\n".join(values)
+
+
+@register.filter
 def cpu(milli: int) -> str:
     return f"{milli / 1000:g}"
 
 
 @register.inclusion_tag("studio/parts/field.html")
-def field(bound: Any, picker: str = "") -> dict[str, Any]:
-    """A control with its label, help and errors; `picker` is where suggestions come from."""
-    return {"field": bound, "picker": picker, "check": isinstance(bound.field.widget, CheckboxInput)}
+def field(bound: Any, picker: str = "", language: str = "") -> dict[str, Any]:
+    """A control with its label, help and errors; `picker`: where suggestions come from, `language`: of an editor."""
+    return {
+        "field": bound,
+        "picker": picker,
+        "language": language,
+        "check": isinstance(bound.field.widget, CheckboxInput),
+    }
 
 
 @register.inclusion_tag("studio/parts/problem.html")
