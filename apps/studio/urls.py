@@ -36,6 +36,7 @@ workspace_urls: list[URLPattern] = [
     path(f"{ENDPOINT}/logs", endpoints.Logs.as_view(), name="endpoint-logs"),
     path(f"{ENDPOINT}/activity", endpoints.Activity.as_view(), name="endpoint-activity"),
     path(f"{ENDPOINT}/delete", endpoints.EndpointDelete.as_view(), name="endpoint-delete"),
+    path(f"{ENDPOINT}/deployments", endpoints.Deployments.as_view(), name="endpoint-deployments"),
     path(f"{ENDPOINT}/edit", endpoint_forms.EndpointEdit.as_view(), name="endpoint-edit"),
     path("create/deployment", deploy.Deploy.as_view(), name="deploy"),
     path(DEPLOYMENT, deployments.Deployment.as_view(), name="deployment"),
@@ -62,6 +63,7 @@ workspace_urls: list[URLPattern] = [
 
 studio_urls: list[URLPattern | URLResolver] = [
     path("", home.Home.as_view(), name="home"),
+    path("account", account.Account.as_view(), name="account"),
     path("account/tokens", account.Tokens.as_view(), name="tokens"),
     path("account/tokens/<int:token>/revoke", account.TokenRevoke.as_view(), name="token-revoke"),
     path("w/<str:workspace>/", include(workspace_urls)),

@@ -21,12 +21,14 @@ NOT_HERE = (405, 405, 405, 404)
 
 GET = {
     "home": (302, 302, 302, 302),
+    "account": MINE,
     "tokens": MINE,
     "token-revoke": NO,
     "workspace": LOOK,
     "endpoints": LOOK,
     "endpoint-create": CHANGE,
     "endpoint": LOOK,
+    "endpoint-deployments": LOOK,
     "endpoint-traffic": LOOK,
     "endpoint-test": LOOK,
     "endpoint-keys": LOOK,
@@ -61,12 +63,14 @@ GET = {
 # an empty POST: 400 is the form that asks again, 302 leads to an operation
 POST = {
     "home": NO,
+    "account": (302, 302, 302, 302),
     "tokens": (400, 400, 400, 400),
     "token-revoke": (302, 404, 404, 404),
     "workspace": NOT_HERE,
     "endpoints": NOT_HERE,
     "endpoint-create": (400, 400, 403, 404),
     "endpoint": NOT_HERE,
+    "endpoint-deployments": NOT_HERE,
     "endpoint-traffic": (412, 412, 403, 404),
     "endpoint-test": (503, 503, 403, 404),
     "endpoint-keys": NOT_HERE,

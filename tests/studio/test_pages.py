@@ -126,7 +126,7 @@ def test_readers_look_but_their_buttons_are_disabled_with_the_reason(world, brow
     page = text(browser("rita").get("/w/lab/endpoints/flowers/traffic"))
     assert "Your role here is Reader" in page
     assert 'disabled title="Your role does not allow this"' in page
-    assert "/deploy" not in page
+    assert "create/deployment?" not in page
 
 
 def test_a_degraded_deployment_says_so(world, browser):

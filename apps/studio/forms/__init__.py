@@ -1,6 +1,6 @@
 """What people type, parsed."""
 
-from apps.studio.forms.assets import EnvironmentForm, ModelForm, RunForm, TokenForm
+from apps.studio.forms.assets import EnvironmentForm, ModelForm, ProfileForm, RunForm, TokenForm
 from apps.studio.forms.serving import (
     EXISTING,
     NEW,
@@ -21,6 +21,7 @@ __all__ = [
     "EndpointForm",
     "EnvironmentForm",
     "ModelForm",
+    "ProfileForm",
     "RunForm",
     "ScaleForm",
     "TokenForm",

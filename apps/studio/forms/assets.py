@@ -1,10 +1,14 @@
-"""What people type about models, environments and their own tokens."""
+"""What people type about models, environments, their own account and tokens."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from apps.accounts.models import User
 from apps.registry.enums import ModelType
 from apps.studio.forms.base import NAME_INPUT, StudioForm
 
@@ -69,6 +73,26 @@ class EnvironmentForm(StudioForm):
         widget=forms.Textarea(attrs={"rows": 14, "spellcheck": "false", "class": "textarea mono"}),
         initial=CONDA_EXAMPLE,
     )
+
+
+class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = User
+        fields = ("first_name", "last_name", "email")
+
+    def __init__(self, data: Any = None, *, instance: User) -> None:
+        super().__init__(data, instance=instance, label_suffix="")
+        for field in self.fields.values():
+            field.widget.attrs["class"] = "input"
+            field.marked = True  # type: ignore[attr-defined]
+
+    def clean_email(self) -> str:
+        """One signs in with it too, so nobody else may have it."""
+        email: str = self.cleaned_data["email"]
+        others = User.objects.exclude(pk=self.instance.pk)
+        if email and others.filter(Q(email__iexact=email) | Q(username__iexact=email)).exists():
+            raise forms.ValidationError(_("Somebody else has this address."))
+        return email
 
 
 class TokenForm(StudioForm):

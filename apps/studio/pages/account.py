@@ -1,19 +1,44 @@
-"""One's own personal access tokens."""
+"""One's own account: who one is, the language, and personal access tokens."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
 
+from allauth.mfa.utils import is_mfa_enabled
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from apps.accounts import domain
-from apps.accounts.models import PersonalToken
+from apps.accounts.models import Membership, PersonalToken
 from apps.core.errors import Problem
-from apps.studio.forms import TokenForm
+from apps.studio.forms import ProfileForm, TokenForm
 from apps.studio.views import SignedIn, one
+
+
+class Account(SignedIn):
+    section = "profile"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self._page(ProfileForm(instance=self._me()))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = ProfileForm(request.POST, instance=self._me())
+        if not form.is_valid():
+            return self._page(form, status=400)
+        form.save()
+        messages.success(request, _("Saved."))
+        return self.go("studio:account")
+
+    def _me(self) -> Any:
+        return self.request.user
+
+    def _page(self, form: ProfileForm, **more: Any) -> HttpResponse:
+        mine = Membership.objects.filter(user=self._me()).select_related("workspace").order_by("workspace__name")
+        return self.page("account", form=form, memberships=mine, has_totp=is_mfa_enabled(self._me()), **more)
 
 
 class Tokens(SignedIn):

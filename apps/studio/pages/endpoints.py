@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 from django.db.models import Q
@@ -18,7 +19,7 @@ from apps.endpoints.enums import AuthMode, ProvisioningState
 from apps.endpoints.logs import server_log
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
-from apps.studio import invoke
+from apps.studio import ascode, invoke
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.queries import cards, deployments_of, endpoints_of, live_operation, operations_of
 from apps.studio.views import Page, one
@@ -90,6 +91,14 @@ class Overview(EndpointPage):
         return self.page("endpoint", cards=cards(deployments_of(self.endpoint)))
 
 
+class Deployments(EndpointPage):
+    tab = "deployments"
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        return self.page("endpoint_deployments", cards=cards(deployments_of(self.endpoint)))
+
+
 class EndpointDelete(EndpointPage):
     permissions: ClassVar = {"GET": Permission.DELETE, "POST": Permission.DELETE}
 
@@ -120,7 +129,8 @@ class Keys(EndpointPage):
         return self.page(
             "endpoint_keys",
             slots=("primary", "secondary"),
-            sample=sample,
+            tabs=ascode.request(self.endpoint.name, path="/score", body=json.dumps(sample)),
+            group="request",
             uses_keys=self.endpoint.auth_mode == AuthMode.KEY,
         )
 

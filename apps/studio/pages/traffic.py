@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
+from apps.core.models import AuditRecord
 from apps.endpoints import domain
 from apps.endpoints.domain import EndpointSpec
 from apps.endpoints.rules import MIRROR_MAX
+from apps.studio import ascode
+from apps.studio.ascode import AsCode, Writer
 from apps.studio.pages.endpoints import EndpointPage
 from apps.studio.queries import cards, deployments_of, endpoints_of
+
+HISTORY = 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Traffic(EndpointPage):
 
     def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
         proposal = _proposal(request)
+        if request.headers.get("HX-Target") == "as-code":
+            return render(request, "studio/parts/as_code.html", {"code": self._code(proposal)})
         revision = request.POST.get("revision", "")
         try:
             operation = domain.update_endpoint(
@@ -52,6 +60,9 @@ class Traffic(EndpointPage):
             {"card": card, "proposed": proposal.live.get(card.deployment.name, 0)}
             for card in cards(deployments_of(self.endpoint))
         ]
+        changes = AuditRecord.objects.filter(
+            action="online-endpoint.traffic", target=self.endpoint.topic, workspace=self.workspace.name
+        ).select_related("actor")
         target, percent = next(iter(proposal.mirror.items()), ("", 10))
         return self.page(
             "endpoint_traffic",
@@ -60,7 +71,15 @@ class Traffic(EndpointPage):
             mirror_target=target,
             mirror_percent=percent,
             mirror_max=MIRROR_MAX,
+            code=self._code(proposal),
+            changes=changes.order_by("-at", "-pk")[:HISTORY],
         )
+
+    def _code(self, proposal: Proposal) -> AsCode:
+        writer = Writer(self.workspace.name)
+        mirror = proposal.mirror if proposal.mirror or self.endpoint.mirror_traffic else None
+        ascode.traffic(writer, self.endpoint.name, proposal.live, mirror)
+        return writer.done()
 
 
 def _proposal(request: HttpRequest) -> Proposal:

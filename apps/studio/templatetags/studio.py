@@ -94,6 +94,16 @@ def traffic_bar(traffic: Mapping[str, int]) -> SafeString:
     return format_html('<svg class="split" role="img" aria-label="{}" width="100%" height="8">{}</svg>', label, rects)
 
 
+@register.simple_tag
+def split_words(traffic: Mapping[str, int] | None, mirror: Mapping[str, int] | None) -> str:
+    """blue 90 %, green 10 %, mirror red 5 %"""
+    words = [f"{name} {percent} %" for name, percent in sorted((traffic or {}).items())]
+    words += [
+        _("mirror %(name)s %(percent)s %%") % {"name": name, "percent": share} for name, share in (mirror or {}).items()
+    ]
+    return ", ".join(words) or _("no traffic")
+
+
 @register.simple_tag(takes_context=True)
 def live(context: Any, id: str, *topics: str) -> SafeString:  # noqa: A002 -- HTML's word
     """Attributes of an element that fetches itself again when one of its topics changes."""
@@ -158,12 +168,6 @@ def field(bound: Any, picker: str = "", language: str = "") -> dict[str, Any]:
 @register.inclusion_tag("studio/parts/problem.html")
 def problem_box(problem: dict[str, Any] | None) -> dict[str, Any]:
     return {"problem": problem}
-
-
-@register.filter
-def python(value: Any) -> str:
-    """A literal for the snippet of the keys page."""
-    return repr(value)
 
 
 @register.filter
