@@ -123,8 +123,9 @@ class FormPage(Page):
 
     def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
         form = self.form(request.POST, request.FILES)
-        if request.headers.get("HX-Target") == "as-code":
-            return render(request, "studio/parts/as_code.html", {"code": self._code(form)})
+        if wants_code(request):
+            code = self._code(form)
+            return texts(code.tabs if code else [])
         if not form.is_valid():
             return self.show(form, status=400)
         try:
@@ -145,6 +146,16 @@ class FormPage(Page):
             return self.as_code({name: form.get_initial_for_field(each, name) for name, each in form.fields.items()})
         form.is_valid()
         return self.as_code(form.cleaned_data)
+
+
+def wants_code(request: HttpRequest) -> bool:
+    """The page only asks how what is typed reads as code; nothing may be changed."""
+    return "X-Portway-Code" in request.headers
+
+
+def texts(tabs: list[tuple[str, str, str]]) -> JsonResponse:
+    """The answer to that: the text of each tab by its id."""
+    return JsonResponse({tab: text for tab, _name, text in tabs}, headers={"Cache-Control": "no-store"})
 
 
 def one(rows: QuerySet[Any], kind: str, name: str) -> Any:

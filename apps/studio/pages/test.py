@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
@@ -16,7 +15,7 @@ from apps.studio.models import Call
 from apps.studio.pages.endpoints import EndpointPage
 from apps.studio.pretty import pretty
 from apps.studio.queries import deployments_of
-from apps.studio.views import one
+from apps.studio.views import one, texts, wants_code
 
 KEPT = 30
 BODY_KEPT = 64 * 1024
@@ -56,8 +55,8 @@ class Test(EndpointPage):
     def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
         values = {name: request.POST.get(name, "") for name in ("deployment", "against", "body", "path")}
         values["path"] = values["path"] or "/score"
-        if request.headers.get("HX-Target") == "request-code":
-            return render(request, "studio/parts/tabs.html", self._code(**values))
+        if wants_code(request):
+            return texts(self._code(**values)["tabs"])
         for name in filter(None, (values["deployment"], values["against"])):
             one(self.endpoint.deployments.filter(name=name), "deployment", name)
         problem, answers = None, []

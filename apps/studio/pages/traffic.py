@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
@@ -18,6 +17,7 @@ from apps.studio import ascode
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.pages.endpoints import EndpointPage
 from apps.studio.queries import cards, deployments_of, endpoints_of
+from apps.studio.views import texts, wants_code
 
 HISTORY = 20
 
@@ -39,8 +39,8 @@ class Traffic(EndpointPage):
 
     def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
         proposal = _proposal(request)
-        if request.headers.get("HX-Target") == "as-code":
-            return render(request, "studio/parts/as_code.html", {"code": self._code(proposal)})
+        if wants_code(request):
+            return texts(self._code(proposal).tabs)
         revision = request.POST.get("revision", "")
         try:
             operation = domain.update_endpoint(
