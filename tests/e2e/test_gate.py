@@ -1,4 +1,4 @@
-"""The quality gate: every page, in both themes, at three widths: axe finds nothing, the policy and the console are quiet."""
+"""The gate: every page, in both themes, at three widths: axe finds nothing, policy and console are quiet."""
 
 from __future__ import annotations
 
