@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import rows
+from bench import rows, studio
 from bench.product import Failed, Product
 
 ROWS: dict[str, Callable[[rows.Bench], Iterator[rows.Row]]] = {
@@ -24,6 +24,7 @@ ROWS: dict[str, Callable[[rows.Bench], Iterator[rows.Row]]] = {
     "requests": rows.requests,
     "traffic": rows.traffic,
     "publish": rows.publish,
+    "studio": rows.studio,
     "runtime": rows.runtime,
 }
 LIMIT_S = 360
@@ -38,7 +39,7 @@ def main() -> int:
         parser.error(f"there is no row {', '.join(sorted(unknown))}")
     wanted = options.rows or [name for name in ROWS if name != "runtime"]
     folder = Path(tempfile.mkdtemp(prefix="pwb-", dir="/tmp"))
-    product = Product(folder / "h")
+    product = Product(folder / "h", PORTWAY_ADMIN_PASSWORD=studio.PASSWORD)
     bench = rows.Bench(product, folder, options.rounds)
     started = time.monotonic()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the start", flush=True)

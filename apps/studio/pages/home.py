@@ -5,18 +5,21 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from django.db.models import Count, F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission, visible_workspaces
+from apps.compute.enums import ReplicaState
+from apps.compute.models import Replica
 from apps.core.models import Operation, OperationState
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment
 from apps.registry.models import Model
 from apps.registry.queries import failed_imports
-from apps.studio.queries import cards, endpoints_of
+from apps.studio.queries import Card, cards, endpoints_of
 from apps.studio.views import Page, SignedIn
 
 SHOWN = 8
@@ -37,12 +40,12 @@ class WorkspaceHome(Page):
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         workspace = self.workspace
-        deployments = cards(OnlineDeployment.objects.filter(endpoint__workspace=workspace).select_related("endpoint"))
+        deployments = OnlineDeployment.objects.filter(endpoint__workspace=workspace)
         operations = Operation.objects.filter(workspace=workspace.name).select_related("actor")
         return self.page(
             "home",
             facts=_facts(workspace, deployments),
-            failing=[each for each in deployments if each.tone in {"failed", "degraded"}][:SHOWN],
+            failing=_failing(deployments),
             failed=operations.filter(state=OperationState.FAILED, created_at__gt=timezone.now() - RECENT)[:SHOWN],
             imports=failed_imports(workspace)[:SHOWN],
             running=operations.filter(state__in=OperationState.live())[:SHOWN],
@@ -51,13 +54,26 @@ class WorkspaceHome(Page):
         )
 
 
-def _facts(workspace: Workspace, deployments: list[Any]) -> dict[str, int]:
-    serving = [each for each in deployments if each.ready]
+def _facts(workspace: Workspace, deployments: QuerySet[OnlineDeployment]) -> dict[str, int]:
+    ready = Replica.objects.filter(
+        state=ReplicaState.READY, set__in=deployments.exclude(serving=None).values("serving")
+    )
     return {
         "endpoints": endpoints_of(workspace).count(),
         "models": Model.objects.filter(workspace=workspace, is_archived=False).count(),
-        "deployments": len(deployments),
-        "serving": len(serving),
-        "instances": sum(each.ready for each in deployments),
-        "creating": sum(each.deployment.state == ProvisioningState.CREATING for each in deployments),
+        "deployments": deployments.count(),
+        "serving": ready.values("set").distinct().count(),
+        "instances": ready.count(),
     }
+
+
+def _failing(deployments: QuerySet[OnlineDeployment]) -> list[Card]:
+    """Those that failed lately, and those that serve with fewer instances than they should."""
+    failed = deployments.filter(state=ProvisioningState.FAILED).order_by("-modified_at")[:SHOWN]
+    up = Count("serving__replicas", filter=Q(serving__replicas__state=ReplicaState.READY))
+    short = deployments.filter(state=ProvisioningState.SUCCEEDED, serving__isnull=False).annotate(up=up)
+    keys = [
+        *(each.pk for each in failed),
+        *short.filter(up__lt=F("instance_count")).values_list("pk", flat=True)[:SHOWN],
+    ]
+    return cards(OnlineDeployment.objects.filter(pk__in=keys).select_related("endpoint"))
