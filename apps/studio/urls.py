@@ -58,6 +58,7 @@ workspace_urls: list[URLPattern] = [
     path("environments/<str:environment>/delete", environments.EnvironmentDelete.as_view(), name="environment-delete"),
     path("operations", operations.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation>", operations.Timeline.as_view(), name="operation"),
+    path("operations/<uuid:operation>/log", operations.Log.as_view(), name="operation-log"),
     path("operations/<uuid:operation>/cancel", operations.Cancel.as_view(), name="operation-cancel"),
 ]
 

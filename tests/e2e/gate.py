@@ -60,6 +60,7 @@ NO_PAGE = {
     "studio:model-download",
     "studio:environment-build",
     "studio:operation-cancel",
+    "studio:operation-log",
     "studio:token-revoke",
     "language",
 }

@@ -58,6 +58,7 @@ GET = {
     "environment-create": CHANGE,
     "environment": LOOK,
     "operation": LOOK,
+    "operation-log": LOOK,
     "operation-cancel": NOT_HERE,
 }
 # an empty POST: 400 is the form that asks again, 302 leads to an operation
@@ -100,6 +101,7 @@ POST = {
     "environment-create": (400, 400, 403, 404),
     "environment": NOT_HERE,
     "operation": NOT_HERE,
+    "operation-log": NOT_HERE,
     "operation-cancel": (409, 409, 403, 404),  # it has ended
 }
 

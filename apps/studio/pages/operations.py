@@ -113,10 +113,24 @@ class Timeline(OperationPage):
             can_cancel=operations.can_cancel(self.operation),
             operation_topic=f"operation:{self.operation.pk}",
             steps=steps,
+            has_log=any(step.log for step in steps),
             took=took,
             endpoint=endpoint,
             deployment=deployment,
         )
+
+
+class Log(OperationPage):
+    """Every step's log as one text file, whole."""
+
+    permissions: ClassVar = {"GET": Permission.READ}
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        steps = self.operation.steps.all()
+        parts = [f"== {each.name}: {each.state}\n{each.log}" for each in steps]
+        name = f"{self.operation.kind}-{str(self.operation.pk)[:8]}.log"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return HttpResponse("\n".join(parts), content_type="text/plain; charset=utf-8", headers=headers)
 
 
 class Cancel(OperationPage):
