@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from apps.studio.pages import account, deployments, endpoints, environments, home, models, operations, traffic
+from apps.studio.pages import account, deployments, endpoints, environments, home, metrics, models, operations, traffic
 
 ENDPOINT = "endpoints/<str:endpoint>"
 DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
@@ -16,6 +16,9 @@ workspace_urls: list[URLPattern] = [
     path(ENDPOINT, endpoints.Overview.as_view(), name="endpoint"),
     path(f"{ENDPOINT}/traffic", traffic.Traffic.as_view(), name="endpoint-traffic"),
     path(f"{ENDPOINT}/test", endpoints.Test.as_view(), name="endpoint-test"),
+    path(f"{ENDPOINT}/metrics", metrics.Metrics.as_view(), name="endpoint-metrics"),
+    path(f"{ENDPOINT}/metrics/data", metrics.MetricsData.as_view(), name="endpoint-metrics-data"),
+    path(f"{ENDPOINT}/counters", metrics.Counters.as_view(), name="endpoint-counters"),
     path(f"{ENDPOINT}/keys", endpoints.Keys.as_view(), name="endpoint-keys"),
     path(f"{ENDPOINT}/keys/<str:slot>/reveal", endpoints.KeyReveal.as_view(), name="key-reveal"),
     path(f"{ENDPOINT}/keys/<str:slot>/regenerate", endpoints.KeyRegenerate.as_view(), name="key-regenerate"),
