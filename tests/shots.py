@@ -19,6 +19,7 @@ PAGES = {
     "endpoint": "/w/default/endpoints/diabetes",
     "traffic": "/w/default/endpoints/diabetes/traffic",
     "test": "/w/default/endpoints/diabetes/test",
+    "metrics": "/w/default/endpoints/diabetes/metrics?range=15m",
     "keys": "/w/default/endpoints/diabetes/keys",
     "logs": "/w/default/endpoints/diabetes/logs",
     "activity": "/w/default/endpoints/diabetes/activity",

@@ -176,25 +176,3 @@ class Token(KeysView):
         if found.auth_mode == AuthMode.KEY:
             raise Problem("no-tokens", endpoint=found.name)
         return Response(gateway.issue_token(found.name, subject=request.user.get_username()))
-
-
-class Metrics(EndpointView):
-    @extend_schema(responses=ANY)
-    def get(self, request: Request, endpoint: str, **_: Any) -> Response:
-        """What the gateway counted per deployment since it started: requests, statuses, latency in milliseconds."""
-        return listing(
-            _metric(name, values) for name, values in sorted(gateway.counters(self.endpoint(endpoint).name).items())
-        )
-
-
-def _metric(deployment: str, values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "deployment": deployment,
-        "requests": {"total": values["requests"], "active": values["active"], "pending": values["pending"]},
-        "statuses": {"2xx": values["status_2xx"], "4xx": values["status_4xx"], "5xx": values["status_5xx"]},
-        "throttled": values["overflow"],
-        "timeouts": values["timeouts"],
-        "latencyMs": values["latency"],
-        "recentLatencyMs": values["recent"],
-        "instances": {"healthy": values["healthy"], "total": values["total"]},
-    }

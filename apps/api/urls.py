@@ -8,7 +8,7 @@ from csp.decorators import csp_update
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from apps.api import assets, deployments, discovery, health, mlflow, online, workspaces
+from apps.api import assets, deployments, discovery, health, metrics, mlflow, online, workspaces
 
 ARM = (
     "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
@@ -47,7 +47,7 @@ workspace_urls: list[URLPattern] = [
     path(ENDPOINT, online.Endpoint.as_view(), name="endpoint"),
     path(f"{ENDPOINT}/listKeys", online.ListKeys.as_view(), name="list-keys"),
     path(f"{ENDPOINT}/regenerateKeys", online.RegenerateKeys.as_view(), name="regenerate-keys"),
-    path(f"{ENDPOINT}/metrics", online.Metrics.as_view(), name="metrics"),
+    path(f"{ENDPOINT}/metrics", metrics.Metrics.as_view(), name="metrics"),
     path(f"{ENDPOINT}/token", online.Token.as_view(), name="token"),
     path(f"{ENDPOINT}/deployments", deployments.Deployments.as_view(), name="deployments"),
     path(DEPLOYMENT, deployments.Deployment.as_view(), name="deployment"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 
 import structlog
@@ -14,8 +15,10 @@ from apps.compute.models import Replica, ReplicaSet
 from apps.core import events, leases
 from apps.core.controller import every
 from apps.core.models import Operation, OperationState
+from apps.endpoints import metrics
 from apps.endpoints.models import OnlineDeployment
 from apps.gateway import domain as gateway
+from apps.monitoring import rollup
 
 log = structlog.get_logger(__name__)
 
@@ -65,3 +68,15 @@ def sweep_leftovers() -> None:
             continue
         with suppress(leases.LeaseTaken):
             compute.halt(replica_set)
+
+
+@every(10.0, "metrics")
+def sample_metrics() -> None:
+    """Count what happened since the last time."""
+    metrics.sample()
+
+
+@every(30.0, "metrics-age")
+def age_metrics() -> None:
+    """Roll up what is five minutes old, delete what nobody can see any more."""
+    rollup.maintain(time.time_ns() // 1_000_000)

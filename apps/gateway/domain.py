@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +25,6 @@ from apps.compute.domain import addresses
 from apps.core import leases
 from apps.core.errors import Problem
 from apps.gateway import envoy
-from apps.gateway.admin import AdminDown
 from apps.gateway.models import EndpointKey, Publication, Route
 from apps.gateway.publisher import Publisher
 
@@ -283,20 +282,6 @@ def _try_to_publish() -> Publication | None:
         return publish()
     except leases.LeaseTaken:
         return None
-
-
-def counters(endpoint: str) -> dict[str, dict[str, Any]]:
-    """What the gateway counted for each deployment of an endpoint since it started; milliseconds and requests.
-
-    Raises:
-        Problem: "unavailable" when the gateway does not answer.
-    """
-    setup = front()
-    try:
-        stats = Publisher(setup.xds, setup.admin_socket).stats()
-    except AdminDown:
-        raise Problem("unavailable", what="The gateway") from None
-    return {each.deployment: asdict(each) for each in stats.values() if each.endpoint == endpoint and each.deployment}
 
 
 @transaction.atomic

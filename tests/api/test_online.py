@@ -273,16 +273,3 @@ def test_names_and_limits(world, api, settings):
     assert api.put(f"{SHORT}/onlineEndpoints/iris", endpoint_body(), format="json").status_code == 201
     over = api.put(f"{SHORT}/onlineEndpoints/rose", endpoint_body(), format="json")
     assert (over.status_code, over.json()["error"]["code"]) == (400, "OutOfQuota")
-
-
-def test_the_metrics_count_what_went_to_each_deployment(world, api, assets):
-    endpoint = world.endpoint("counted")
-    for name in ("blue", "green"):
-        world.deploy(endpoint, name)
-    world.traffic(endpoint, blue=100)
-    for deployment in ("blue", "green", "green"):
-        assert world.score("counted", azureml_model_deployment=deployment)[0] == 200
-    shown = {each["deployment"]: each for each in api.get(f"{SHORT}/onlineEndpoints/counted/metrics").json()["value"]}
-    assert {name: each["requests"]["total"] for name, each in shown.items()} == {"blue": 1, "green": 2}
-    assert {name: each["statuses"]["2xx"] for name, each in shown.items()} == {"blue": 1, "green": 2}
-    assert shown["blue"]["instances"] == {"healthy": 1, "total": 1}

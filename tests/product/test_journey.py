@@ -1,4 +1,4 @@
-"""A data scientist's way through the studio of a running product, in a cold browser: by mouse, and by keyboard alone."""
+"""A data scientist's way through the studio of a running product, in a cold browser, by mouse and by keyboard."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def focus_on(page, role, name, most=80):
     raise AssertionError(f"Tab does not lead to {role} {name}")
 
 
-def test_everything_by_keyboard_alone(page):
+def test_everything_by_keyboard_alone(page):  # noqa: PLR0915 -- one journey
     """Sign in, deploy, move traffic, test, read logs, delete: no mouse, and the focus is always somewhere sensible."""
     page.goto(page.base)
     page.keyboard.type("admin")  # the first field has the focus

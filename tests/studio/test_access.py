@@ -31,6 +31,9 @@ GET = {
     "endpoint-deployments": LOOK,
     "endpoint-traffic": LOOK,
     "endpoint-test": LOOK,
+    "endpoint-metrics": LOOK,
+    "endpoint-metrics-data": LOOK,
+    "endpoint-counters": (503, 503, 503, 404),  # no gateway runs
     "endpoint-keys": LOOK,
     "key-reveal": NOT_HERE,
     "key-regenerate": NOT_HERE,
@@ -74,6 +77,9 @@ POST = {
     "endpoint-deployments": NOT_HERE,
     "endpoint-traffic": (412, 412, 403, 404),
     "endpoint-test": (503, 503, 403, 404),
+    "endpoint-metrics": NOT_HERE,
+    "endpoint-metrics-data": NOT_HERE,
+    "endpoint-counters": NOT_HERE,
     "endpoint-keys": NOT_HERE,
     "key-reveal": (200, 200, 403, 404),
     "key-regenerate": (302, 302, 403, 404),
@@ -132,8 +138,9 @@ def test_every_url_has_an_expectation():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_access(method, name, world, browser, settings):
+def test_access(method, name, world, browser, settings, monkeypatch, tmp_path):
     settings.PORT = 1  # nobody listens there: the test page must say so
+    monkeypatch.setattr(type(settings.HOME), "envoy_admin_socket", tmp_path / "nobody.sock")
     for who in WHO:
         before = transaction.savepoint()
         response = getattr(browser(who), method)(address(name, world))

@@ -27,6 +27,7 @@ from apps.compute.domain.sets import (
     sweep_orphans,
 )
 from apps.compute.domain.sizes import SIZES, instance_type, seed_instance_types, usable
+from apps.compute.domain.usage import usage
 
 __all__ = [
     "OWNER",
@@ -54,5 +55,6 @@ __all__ = [
     "sweep_orphans",
     "update",
     "usable",
+    "usage",
     "validate",
 ]

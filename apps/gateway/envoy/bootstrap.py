@@ -5,6 +5,7 @@ import sysconfig
 from pathlib import Path
 
 from apps.gateway.envoy.files import CLUSTERS_FILE, LIMITS_FILE, LISTENERS_FILE
+from apps.gateway.envoy.statistics import PREFIX
 from apps.gateway.envoy.types import Front, Json, typed
 
 # without a list 1,000 endpoints are 42 MB per scrape; the list names what pages and the publisher read
@@ -84,7 +85,11 @@ def _stats() -> Json:
             {"tag_name": "endpoint", "regex": r"^cluster\.(?:dep__((?:[^.]+?))__[^.]+\.)"},
             {"tag_name": "deployment", "regex": r"^cluster\.(?:dep__[^.]+?__([^.]+)\.)"},
         ],
-        "histogram_bucket_settings": [{"match": {"prefix": "cluster."}, "buckets": MILLISECONDS}],
+        # for Prometheus; what the pages show comes from the bins themselves
+        "histogram_bucket_settings": [
+            {"match": {"prefix": "cluster."}, "buckets": MILLISECONDS},
+            {"match": {"prefix": f"{PREFIX}."}, "buckets": [value * 1000 for value in MILLISECONDS]},
+        ],
         "stats_matcher": {
             "inclusion_list": {
                 "patterns": [
@@ -96,6 +101,7 @@ def _stats() -> Json:
                     {"prefix": "sds."},
                     {"prefix": "server."},
                     {"contains": "local_rate_limit"},
+                    {"prefix": f"{PREFIX}."},
                 ]
             }
         },

@@ -3,6 +3,7 @@
 from apps.gateway.envoy.files import SECRETS_FILE, route_file
 from apps.gateway.envoy.filters import http_filters
 from apps.gateway.envoy.replies import local_replies
+from apps.gateway.envoy.statistics import statistics
 from apps.gateway.envoy.types import MEBIBYTE, NAMESPACE, Front, Json, typed
 
 STAT_PREFIX = "scoring"
@@ -95,7 +96,7 @@ def _manager(front: Front, routes: str) -> Json:
         **_hygiene(front),
         **_identity(),
         **_patience(),
-        access_log=[_access_log(front)],
+        access_log=[_access_log(front), *statistics()],
         local_reply_config=local_replies(),
         rds={
             "route_config_name": routes,
