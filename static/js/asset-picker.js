@@ -26,6 +26,7 @@ customElements.define("asset-picker", class extends HTMLElement {
 
   later() {
     clearTimeout(this.timer);
+    this.turn = (this.turn ?? 0) + 1; // an answer on its way is to what was typed before
     this.timer = setTimeout(() => this.search(), 150);
   }
 

@@ -20,12 +20,15 @@ customElements.define("command-palette", class extends HTMLElement {
   open() {
     if (this.dialog.open) return;
     this.input.value = "";
+    this.entered = false;
     this.dialog.showModal();
     this.search();
   }
 
   later() {
     clearTimeout(this.timer);
+    this.waiting = true; // what is shown is not yet what was typed
+    this.turn = (this.turn ?? 0) + 1; // an answer on its way is to what was typed before
     this.timer = setTimeout(() => this.search(), 120);
   }
 
@@ -35,8 +38,12 @@ customElements.define("command-palette", class extends HTMLElement {
     const url = new URL(this.dataset.url, location.href);
     url.searchParams.set("q", this.input.value);
     const answer = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
+    const found = answer?.ok ? (await answer.json()).found : [];
     if (turn !== this.turn) return;
-    this.draw(answer?.ok ? (await answer.json()).found : []);
+    this.waiting = false;
+    this.draw(found);
+    if (this.entered) this.follow(this.list.children[this.at]);
+    this.entered = false;
   }
 
   draw(found) {
@@ -79,7 +86,8 @@ customElements.define("command-palette", class extends HTMLElement {
       this.mark(this.at + (event.key === "ArrowDown" ? 1 : -1));
     } else if (event.key === "Enter") {
       event.preventDefault();
-      this.follow(this.list.children[this.at]);
+      if (this.waiting) this.entered = true; // follows as soon as the answer is there
+      else this.follow(this.list.children[this.at]);
     }
   }
 

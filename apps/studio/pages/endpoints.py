@@ -19,6 +19,7 @@ from apps.endpoints.enums import AuthMode, ProvisioningState
 from apps.endpoints.logs import server_log
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
+from apps.monitoring.queries import summary
 from apps.studio import ascode, invoke
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.queries import cards, deployments_of, endpoints_of, live_operation, operations_of
@@ -33,7 +34,8 @@ COLUMNS = (
     Column(_lazy("State"), "state"),
     Column(_lazy("Traffic"), kind="col-traffic"),
     Column(_lazy("Deployments")),
-    Column(_lazy("Auth"), "auth_mode", "fold"),
+    Column(_lazy("Requests/min"), kind="fold number"),
+    Column(_lazy("p95"), kind="fold number"),
     Column(_lazy("Created"), "created_at", "fold"),
 )
 
@@ -54,7 +56,8 @@ class Endpoints(Page):
         by_endpoint: dict[int, list[Any]] = {}
         for card in cards(related):
             by_endpoint.setdefault(card.deployment.endpoint_id, []).append(card)
-        listed.rows = [(each, by_endpoint.get(each.pk, [])) for each in listed.rows]
+        recent = summary([each.pk for each in listed.rows])
+        listed.rows = [(each, by_endpoint.get(each.pk, []), recent[each.pk]) for each in listed.rows]
         return self.page("endpoints", listing=listed)
 
 

@@ -17,6 +17,7 @@ from apps.compute.models import Replica
 from apps.core.models import Operation, OperationState
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment
+from apps.monitoring.queries import summary
 from apps.registry.models import Model
 from apps.registry.queries import failed_imports
 from apps.studio.queries import Card, cards, endpoints_of
@@ -42,6 +43,8 @@ class WorkspaceHome(Page):
         workspace = self.workspace
         deployments = OnlineDeployment.objects.filter(endpoint__workspace=workspace)
         operations = Operation.objects.filter(workspace=workspace.name).select_related("actor")
+        busy = list(endpoints_of(workspace).exclude(traffic={}).order_by("-modified_at")[:SHOWN])
+        recent = summary([each.pk for each in busy])
         return self.page(
             "home",
             facts=_facts(workspace, deployments),
@@ -50,7 +53,7 @@ class WorkspaceHome(Page):
             imports=failed_imports(workspace)[:SHOWN],
             running=operations.filter(state__in=OperationState.live())[:SHOWN],
             recent=operations[:SHOWN],
-            endpoints=endpoints_of(workspace).exclude(traffic={}).order_by("-modified_at")[:SHOWN],
+            endpoints=[(each, recent[each.pk]) for each in busy],
         )
 
 

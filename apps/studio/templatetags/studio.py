@@ -145,6 +145,11 @@ def seconds(value: float | None) -> str:
 
 
 @register.filter
+def milliseconds(value: float | None) -> str:
+    return "–" if value is None else seconds(value / 1000)  # noqa: RUF001 -- the sign for "nothing" on every page
+
+
+@register.filter
 def lines(values: Iterable[str]) -> str:
     return "\n".join(values)
 
