@@ -1,0 +1,3 @@
+from apps.monitoring.models.logs import ReplicaLog
+
+__all__ = ["ReplicaLog"]
