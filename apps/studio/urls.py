@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from apps.studio.pages import account, deployments, endpoints, environments, home, models, operations, traffic
+from apps.studio.pages import account, deployments, endpoints, environments, home, logs, models, operations, traffic
 
 ENDPOINT = "endpoints/<str:endpoint>"
 DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
@@ -19,7 +19,9 @@ workspace_urls: list[URLPattern] = [
     path(f"{ENDPOINT}/keys", endpoints.Keys.as_view(), name="endpoint-keys"),
     path(f"{ENDPOINT}/keys/<str:slot>/reveal", endpoints.KeyReveal.as_view(), name="key-reveal"),
     path(f"{ENDPOINT}/keys/<str:slot>/regenerate", endpoints.KeyRegenerate.as_view(), name="key-regenerate"),
-    path(f"{ENDPOINT}/logs", endpoints.Logs.as_view(), name="endpoint-logs"),
+    path(f"{ENDPOINT}/logs", logs.Logs.as_view(), name="endpoint-logs"),
+    path(f"{ENDPOINT}/logs/lines", logs.LogLines.as_view(), name="endpoint-log-lines"),
+    path(f"{ENDPOINT}/logs/download", logs.LogDownload.as_view(), name="endpoint-log-download"),
     path(f"{ENDPOINT}/activity", endpoints.Activity.as_view(), name="endpoint-activity"),
     path(f"{ENDPOINT}/delete", endpoints.EndpointDelete.as_view(), name="endpoint-delete"),
     path(f"{ENDPOINT}/deploy", deployments.DeploymentCreate.as_view(), name="deployment-create"),
@@ -31,6 +33,7 @@ workspace_urls: list[URLPattern] = [
     path("environments", environments.Environments.as_view(), name="environments"),
     path("create/environment", environments.EnvironmentCreate.as_view(), name="environment-create"),
     path("environments/<str:environment>", environments.EnvironmentPage.as_view(), name="environment"),
+    path("requests", logs.RequestSearch.as_view(), name="request-search"),
     path("operations/<uuid:operation>", operations.Timeline.as_view(), name="operation"),
     path("operations/<uuid:operation>/cancel", operations.Cancel.as_view(), name="operation-cancel"),
 ]
