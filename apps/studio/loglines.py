@@ -14,7 +14,7 @@ from apps.endpoints.logs import Entry, Source
 from apps.monitoring.text import clean, level
 from apps.studio.templatetags.studio import hue
 
-LINE_CHARS = 2000
+LINE_CHARS = 600
 MOST_MARKS, LONGEST_MARK = 500, 100
 
 

@@ -3,19 +3,18 @@
  * view until the reader scrolls up or pauses; then they wait behind a button. Only so many lines are kept.
  */
 import { announce, copy } from "./copy-text.js";
+import { draw } from "./log-row.js";
 
-const MOST = 5000, EVERY = 5000, RETRY = [500, 2000, 5000], BUSY = 4429, FORBIDDEN = 4403, CLOSE_TO_END = 24;
-
-function element(name, className, text = "") {
-  return Object.assign(document.createElement(name), { className, textContent: text });
-}
+const MOST = 5000, EVERY = 5000, RETRY = [500, 2000, 5000], BUSY = 4429, FORBIDDEN = 4403, CLOSE_TO_END = 24, CONTEXT = 80;
 
 customElements.define("log-view", class extends HTMLElement {
   connectedCallback() {
     this.list = this.querySelector(".log-rows");
     this.list.addEventListener("click", (event) => this.copyLine(event.target.closest(".log-copy")));
     for (const select of document.querySelectorAll(".log-bar select")) select.addEventListener("change", () => this.choose(select));
-    if (!this.list.classList.contains("short")) this.list.scrollTop = this.list.scrollHeight;
+    const marked = this.list.querySelector("[data-marked]");
+    if (marked) this.list.scrollTop = marked.offsetTop - this.list.offsetTop - CONTEXT;
+    else if (!this.list.classList.contains("short")) this.list.scrollTop = this.list.scrollHeight;
     if (!("live" in this.dataset)) return;
     Object.assign(this, { marks: JSON.parse(this.dataset.marks), waiting: [], paused: false, failures: 0 });
     this.news = this.querySelector("[data-news]");
@@ -89,33 +88,11 @@ customElements.define("log-view", class extends HTMLElement {
 
   draw() {
     this.querySelector("[data-none]")?.remove();
-    this.list.append(...this.waiting.map((line) => this.row(line)));
+    const icon = this.querySelector("template").content;
+    this.list.append(...this.waiting.map((line) => draw(line, this.dataset, icon)));
     this.waiting = [];
     while (this.list.childElementCount > MOST) this.list.firstElementChild.remove();
     this.list.scrollTop = this.list.scrollHeight;
-  }
-
-  row({ at, day, time, who, hue, stderr, level, text, rest }) {
-    const row = element("li", "log-row"), dot = element("i", "log-dot"), when = element("time", "", ` ${time}`);
-    if (level) row.dataset.level = dot.title = level;
-    row.toggleAttribute("data-stderr", stderr);
-    when.dateTime = when.title = at;
-    when.prepend(element("span", "log-day", day));
-    const name = element("span", "log-who", who), swatch = element("i", "swatch"), said = element("span", "log-text", text);
-    swatch.dataset.hue = hue;
-    name.prepend(swatch);
-    if (stderr) said.prepend(element("b", "log-err", "err"));
-    if (rest) {
-      const more = element("details", "log-rest", rest);
-      more.prepend(element("summary", "", this.dataset.all));
-      said.append(more);
-    }
-    const button = element("button", "log-copy");
-    button.type = "button";
-    button.append(this.querySelector("template").content.cloneNode(true));
-    button.ariaLabel = button.title = this.list.querySelector(".log-copy")?.title ?? "⧉";
-    row.append(dot, when, name, said, button);
-    return row;
   }
 
   scrolled() {
@@ -134,7 +111,7 @@ customElements.define("log-view", class extends HTMLElement {
 
   count() {
     this.news.hidden = !this.paused || this.waiting.length === 0;
-    this.news.querySelector("span").textContent = this.dataset.new.replace("{n}", this.waiting.length);
+    this.news.textContent = this.dataset.new.replace("{n}", this.waiting.length);
   }
 
   show(state) {
@@ -150,8 +127,9 @@ customElements.define("log-view", class extends HTMLElement {
 
   async copyLine(button) {
     if (!button) return;
-    const row = button.closest(".log-row");
-    await copy(`${row.querySelector("time").dateTime} ${row.querySelector(".log-text").textContent}`);
+    const row = button.closest(".log-row"), said = row.querySelector(".log-text").cloneNode(true);
+    for (const extra of said.querySelectorAll(".log-err, summary")) extra.remove();
+    await copy(`${row.querySelector("time").dateTime} ${said.textContent}`);
     announce(this.dataset.copied);
   }
 });

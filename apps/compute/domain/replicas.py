@@ -198,9 +198,8 @@ def problem_of(replica: Replica, seen: Observation) -> Problem:
     reason = "it left no trace" if seen.state is State.GONE else f"exit code {seen.exit_code}"
     if seen.exit_code is not None and seen.exit_code < 0:
         reason = f"killed by signal {-seen.exit_code}"
-    return Problem(
-        "start-failed", deployment=name, reason=reason, hint="Read the deployment's log.", evidence=last_line(replica)
-    )
+    code = "start-failed" if replica.ready_at is None else "server-ended"
+    return Problem(code, deployment=name, reason=reason, hint="Read the deployment's log.", evidence=last_line(replica))
 
 
 def _ended(replica: Replica, problem: Problem) -> None:

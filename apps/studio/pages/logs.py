@@ -28,6 +28,7 @@ from apps.studio.views import Page
 SHOWN = 500
 GONE_SHOWN = 3  # of a deployment without a living instance
 BATCH = 2000
+REFRESH_S = 5
 LONGEST_SEARCH = 200
 PERIODS = {
     "15m": (timedelta(minutes=15), _("Last 15 minutes")),
@@ -79,7 +80,7 @@ class Logs(LogPage):
             entries, marks = logs.tail(self.shown, SHOWN)
             entries = [entry for entry in entries if self.since is None or entry.at >= self.since]
         asked = {"deployment": self.deployment, "instance": self.instance, "since": self.period}
-        return self.page(
+        answer = self.page(
             "endpoint_logs",
             rows=rows(entries, wanted=query),
             query=query,
@@ -97,6 +98,9 @@ class Logs(LogPage):
             periods=[(name, words) for name, (_length, words) in PERIODS.items()],
             asked=urlencode({key: value for key, value in asked.items() if value}),
         )
+        if marks and "refresh" in request.GET:  # asked for by pages without JavaScript
+            answer.headers["Refresh"] = str(REFRESH_S)
+        return answer
 
     def _deployments(self) -> list[str]:
         names = set(self.endpoint.deployments.values_list("name", flat=True))
