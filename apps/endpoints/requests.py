@@ -158,7 +158,8 @@ def story(request: Explained) -> list[tuple[str, str, float | None]]:
     who = request.instance.name if request.instance else request.deployment
     found.append(("ok", _("It waited for a free slot of %(deployment)s.") % {"deployment": who}, spent.queue))
     if spent.model is None:
-        return [*found, (failed, _("%(who)s began and gave no answer.") % {"who": who}, None)]
+        rest = max(0.0, spent.total - spent.queue - (spent.body or 0.0))
+        return [*found, (failed, _("%(who)s began and gave no answer.") % {"who": who}, rest)]
     status = request.model_status or request.status
     found.append(
         (
