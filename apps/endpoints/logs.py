@@ -52,6 +52,13 @@ class Source:
     def name(self) -> str:
         return f"{self.deployment} #{self.index}"
 
+    @property
+    def covers_from(self) -> datetime | None:
+        """Since when its lines are its own: it may have stood down in between, which is no end."""
+        if self.row is not None:
+            return min(self.row.started_at, self.row.first_at or self.row.started_at)
+        return self.living.set.created_at if self.living is not None else None
+
     def lines(self, after: str = "") -> Iterator[Entry]:
         """Every line, oldest first."""
         if self.row is not None:
@@ -217,7 +224,7 @@ def window(source: Source, start: datetime, end: datetime, *, most: int) -> list
 def alive(source: Source, start: datetime, end: datetime) -> bool:
     """Whether it ran at some moment between these two; a start is written down a little late."""
     slack = timedelta(seconds=2)
-    began = source.started_at is not None and source.started_at - slack <= end
+    began = source.covers_from is not None and source.covers_from - slack <= end
     return began and (source.row is None or source.row.ended_at + slack >= start)
 
 

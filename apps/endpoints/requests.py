@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -131,9 +131,9 @@ def _instance(request: Explained, running: list[Source]) -> Source | None:
     if not upstream.strip("-"):
         return None
     name = PurePosixPath(upstream).parent.name
-    # a request is answered after the start was written down; the same address has many lives
-    begun = [each for each in running if each.started_at is not None and each.started_at <= request.at]
-    for source in sorted(begun, key=lambda each: each.started_at or request.at, reverse=True):
+    # one address has many lives: it was the first that ended after the request began
+    later = [each for each in running if each.row is None or each.row.ended_at >= request.at]
+    for source in sorted(later, key=lambda each: each.row.ended_at if each.row else datetime.max.replace(tzinfo=UTC)):
         address = source.living.address if source.living is not None else source.row.address if source.row else ""
         if source.replica == name or address in {upstream, f"unix:{upstream}"}:
             return source

@@ -83,6 +83,18 @@ def test_what_happened_to_a_request(world, iris):
 
 
 @pytest.mark.envoy
+def test_instances_are_known_after_they_stood_down_for_a_restart_of_portway(world, iris):
+    from apps.compute import domain as compute
+
+    fine = asked(world, "hello")
+    compute.stand_down("process")
+    compute.settle(iris.deployments.get().serving, tick=lambda: None, timeout_s=30)
+    again = explained(fine.request_id)
+    assert again.instance.living is not None
+    assert any("asked hello" in entry.text for entry, _ in again.lines)
+
+
+@pytest.mark.envoy
 def test_a_request_that_kills_its_instance_and_one_whose_instance_is_gone(world, iris):
     fine = asked(world, "hello")
     died = world.score(body="die")[1]["x-request-id"]
