@@ -72,7 +72,8 @@ class Logs(LogPage):
 
     def get(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
         query = request.GET.get("q", "").strip()[:LONGEST_SEARCH]
-        matches, marks, entries = None, {}, []
+        matches: logs.Found | None = None
+        marks: dict[str, str] = {}
         if query:
             matches = logs.search(self.chosen, query, most=SHOWN, since=self.since)
             entries = matches.entries
