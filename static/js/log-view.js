@@ -14,7 +14,7 @@ customElements.define("log-view", class extends HTMLElement {
     for (const select of document.querySelectorAll(".log-bar select")) select.addEventListener("change", () => this.choose(select));
     const marked = this.list.querySelector("[data-marked]");
     if (marked) this.list.scrollTop = marked.offsetTop - this.list.offsetTop - CONTEXT;
-    else if (!this.list.classList.contains("short")) this.list.scrollTop = this.list.scrollHeight;
+    else this.list.scrollTop = this.list.scrollHeight;
     if (!("live" in this.dataset)) return;
     Object.assign(this, { marks: JSON.parse(this.dataset.marks), waiting: [], paused: false, failures: 0 });
     this.news = this.querySelector("[data-news]");
