@@ -272,6 +272,10 @@ ISOLATION_REQUIRED = os.environ.get(
     "PORTWAY_ISOLATION", ""
 )  # the least level replicas may run at; empty: the best there is
 
+LOG_DAYS = env_int("PORTWAY_LOG_DAYS", 14)  # what is kept of replicas that are gone, and of requests
+LOG_BYTES = env_int("PORTWAY_LOG_BYTES", 2 * 2**30)
+ACCESS_LOG_BYTES = env_int("PORTWAY_ACCESS_LOG_BYTES", 2**30)
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -15,13 +15,16 @@ from apps.api.online import ANY, EndpointView
 from apps.api.views import WorkspaceView, listing, one
 from apps.core.durations import duration, duration_ms
 from apps.core.errors import Problem
-from apps.core.models import Operation
+from apps.core.models import OperationStep
 from apps.endpoints import domain
 from apps.endpoints.domain import DeploymentSpec
 from apps.endpoints.logs import server_log
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
 from apps.registry.queries import latest
+
+NOTHING_SAID = "No instance of this deployment has run yet."
+NOTHING_PREPARED = "Nothing had to be prepared: the model, the code and the environment were there already."
 
 
 def show_deployment(deployment: OnlineDeployment) -> dict[str, Any]:
@@ -196,20 +199,27 @@ class DeploymentLogs(DeploymentView):
 
     @extend_schema(request=shapes.LogRequest, responses=ANY)
     def post(self, request: Request, endpoint: str, deployment: str, **_: Any) -> Response:
-        found = self.deployment(endpoint, deployment)
         body = self.valid(shapes.LogRequest, request.data)
+        parent = self.endpoint(endpoint)
+        row = self.deployments(parent).filter(name__iexact=deployment).first()
+        name = row.name if row is not None else deployment
         if body.get("containerType") == "StorageInitializer":
-            return Response({"content": _preparation(found)})
-        return Response({"content": server_log(found, tail=body.get("tail") or 200)})
+            self.deployment(endpoint, deployment)
+            return Response({"content": _preparation(self.workspace.name, f"online-deployment/{parent.name}/{name}")})
+        text = server_log(self.workspace.name, parent.name, name, tail=body.get("tail") or 200)
+        if not text and row is None:  # neither it nor what it said is left
+            self.deployment(endpoint, deployment)
+        return Response({"content": text or NOTHING_SAID})
 
 
-def _preparation(deployment: OnlineDeployment) -> str:
-    """What was done before the model server started: the environment step of the last operation."""
-    workspace = deployment.endpoint.workspace.name  # another one's endpoint may have had the name before
-    rows = Operation.objects.filter(target=deployment.topic, workspace=workspace)
-    operation = rows.order_by("-created_at").first()
-    step = operation.steps.filter(name="environment").first() if operation else None
-    return step.log if step else ""
+def _preparation(workspace: str, topic: str) -> str:
+    """What was done before the model server started: the environment step of the last operation that had one.
+
+    Another workspace's endpoint may have had the name before.
+    """
+    rows = OperationStep.objects.filter(operation__target=topic, operation__workspace=workspace, name="environment")
+    step = rows.order_by("-operation__created_at").first()
+    return step.log if step is not None and step.log else NOTHING_PREPARED
 
 
 class DeploymentSkus(DeploymentView):

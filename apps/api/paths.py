@@ -11,7 +11,7 @@ WORDS = {
     word.lower(): word
     for word in """
     subscriptions resourceGroups providers Microsoft.MachineLearningServices workspaces onlineEndpoints deployments
-    models environments codes versions operations uploads listKeys regenerateKeys token metrics getLogs skus
+    models environments codes versions operations requests uploads listKeys regenerateKeys token metrics getLogs skus
     """.split()
 }
 ARM_PREFIX, SHORT_PREFIX = "/subscriptions/", "/api/v1/workspaces/"

@@ -39,6 +39,7 @@ DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
 workspace_urls: list[URLPattern] = [
     path("operations", workspaces.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation>", workspaces.Operation.as_view(), name="operation"),
+    path("requests/<str:request_id>", workspaces.RequestSearch.as_view(), name="request"),
     path("uploads", assets.Uploads.as_view(), name="uploads"),
     *asset_urls(assets.ModelKind),
     *asset_urls(assets.EnvironmentKind),

@@ -17,9 +17,10 @@ from apps.accounts.models import Workspace as WorkspaceRow
 from apps.accounts.policy import visible_workspaces
 from apps.api import arm
 from apps.api.views import WorkspaceView, listing, one
-from apps.core.errors import envelope
+from apps.core.errors import Problem, envelope
 from apps.core.models import Operation as OperationRow
 from apps.core.models import OperationState, OperationStep
+from apps.endpoints.requests import as_json, find_request
 
 ANY = OpenApiTypes.OBJECT
 AZURE_STATUS = {
@@ -112,3 +113,15 @@ class Operation(WorkspaceView):
         rows = OperationRow.objects.filter(workspace=self.workspace.name, pk=operation).prefetch_related("steps")
         found = one(rows, "operation", str(operation))
         return Response(show_operation(found), headers={"Retry-After": "1"} if found.live else {})
+
+
+class RequestSearch(WorkspaceView):
+    """What happened to a request, by its x-request-id or the caller's x-ms-client-request-id."""
+
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, request_id: str, **_: Any) -> Response:
+        answer = find_request(workspace=self.workspace.name, request_id=request_id)
+        if not answer.requests:
+            since = f"; looked back to {answer.since:%Y-%m-%dT%H:%M:%SZ}" if answer.since else ""
+            raise Problem("not-found", kind="request", name=f"{answer.id} in this workspace{since}")
+        return Response(as_json(answer))

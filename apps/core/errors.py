@@ -69,6 +69,7 @@ CATALOGUE: dict[str, Entry] = {
     "environment-failed": Entry(400, "ImageBuildFailure", USER, _("The environment could not be built: {reason}"), _("{hint}")),
     "build-unavailable": Entry(503, "ImageBuildFailure", SYSTEM, _("The environment could not be built: {reason}"), _("Check that the package index can be reached, then try again.")),
     "start-failed": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended while starting: {reason}"), _("{hint}")),
+    "server-ended": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended: {reason}"), _("{hint}")),
     "script-import": Entry(400, "UserScriptImportError", USER, _("{reason}"), _("Fix the import, or add the package to the environment.")),
     "script-function": Entry(400, "UserScriptFunctionNotFound", USER, _("{reason}"), _("The script needs init() and run(data).")),
     "script-init": Entry(400, "UserScriptInitFailed", USER, _("{reason}"), _("Fix init(), then deploy again.")),

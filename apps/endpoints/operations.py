@@ -20,6 +20,7 @@ from apps.endpoints.domain import record_traffic
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
+from apps.monitoring.models.logs import Why
 
 READY_PATH = "/readyz"
 
@@ -186,7 +187,7 @@ def update_deployment(run: Run) -> None:
         _switch(deployment, fresh)
     with run.step("drain"):
         for old in _other_sets(deployment):
-            compute.destroy(old)
+            compute.destroy(old, why=Why.REPLACED)
         compute.reconcile(fresh, wait_s=10.0)
         gateway.publish_or_fail()
         compute.stop_draining(fresh)

@@ -66,7 +66,12 @@ def build(deployment: OnlineDeployment, runnable: Runnable) -> tuple[Recipe, lis
         egress=deployment.egress,
         start_deadline_s=settings.START_DEADLINE_S,
         liveness_s=liveness_s(deployment.liveness_probe),
-        labels={**deployment.tags, "endpoint": deployment.endpoint.name, "deployment": deployment.name},
+        labels={
+            **deployment.tags,
+            "workspace": deployment.endpoint.workspace.name,
+            "endpoint": deployment.endpoint.name,
+            "deployment": deployment.name,
+        },
     )
     return recipe, notes
 

@@ -211,6 +211,7 @@ def desired() -> tuple[envoy.Endpoint, ...]:
             mirror=route.mirror,
             rate_per_second=route.rate_per_second,
             public=route.public,
+            workspace=route.workspace,
         )
         for route in Route.objects.all()
     )

@@ -8,7 +8,7 @@ import time
 import traceback
 from typing import Any, Protocol
 
-from .log import log
+from .log import about, log
 from .settings import Settings
 from .swagger import Swagger
 from .web import JSON, RUN_OK, TEXT, BadInputError, Headers, Reply, Request, error, query_parameters
@@ -43,6 +43,7 @@ class App:
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         started = time.perf_counter()
+        about(scope.headers)
         try:
             headers, reply = self._headers.ids(scope.headers)
             if reply is None:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import Any, Callable
 
+from .log import about
 from .pool import Pool
 from .web import Reply
 
@@ -93,6 +94,7 @@ class Lane:
         self._learn(time.perf_counter() - started)
 
     async def _on_thread(self, batch: list[Item]) -> None:
+        about(batch[0].request.headers if len(batch) == 1 else None)
         try:
             replies, seconds = await self._pool.run(self._timed, batch)
         except Exception as exc:  # noqa: BLE001 -- goes to each client's handler

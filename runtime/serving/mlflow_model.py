@@ -17,7 +17,7 @@ from typing import Any
 from . import direct, fastpath, imports, jsonio, mlflow_schema, pyfunc
 from .failures import Record, StartError
 from .lane import Item, Lane
-from .log import log
+from .log import about, log
 from .mlflow_input import document, is_csv
 from .pool import Pool, RunTimeout
 from .script import RUN_FAILED_TEXT
@@ -117,6 +117,7 @@ class MlflowModel:
         return Item(request, doc, None, bare=False) if found is None else Item(request, doc, *found)
 
     def _answer(self, batch: list[Item]) -> list[Reply]:
+        about(None)
         if len(batch) == 1:
             return [self._one(batch[0])]
         replies = self._together(batch)
@@ -146,6 +147,7 @@ class MlflowModel:
         return replies
 
     def _one(self, item: Item) -> Reply:
+        about(item.request.headers)
         started = time.perf_counter()
         fast = self._fast
         if item.rows is not None and fast is not None:

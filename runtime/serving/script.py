@@ -16,7 +16,7 @@ from typing import Any, Callable
 
 from . import jsonio, rawhttp
 from .failures import Record, StartError, evidence_of
-from .log import log
+from .log import about, log
 from .pool import Pool, RunTimeout
 from .settings import Settings
 from .web import JSON, RUN_OK, BadInputError, Reply, Request, error, query_parameters
@@ -164,6 +164,7 @@ class Script:
 
     def _answer(self, request: Request) -> Reply:
         """The whole of a request on one thread: read, run, write."""
+        about(request.headers)
         keywords = {} if self._raw is not None else self._read(request)
         started = time.perf_counter()
         try:

@@ -1,8 +1,10 @@
 """Who may call what, over every URL of the API: a new URL without an expectation fails here."""
 
+import json
 import uuid
 
 import pytest
+from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.test import APIClient
 
@@ -13,6 +15,7 @@ from apps.gateway.domain import ensure_keys, keys_of
 from apps.registry.domain import register_code, register_environment, register_model
 from tests.world import tree_of
 
+REQUEST = str(uuid.uuid4())
 OPEN = {"metadata/endpoints", "discovery", "msi/token", "healthz", "readyz"}
 SIGNED_IN = {"api/v1/openapi.json", "api/v1/docs", "api/v1/workspaces"}
 READ, WRITE, KEYS, DELETE = "reader", "scientist", "keys", "delete"
@@ -21,6 +24,7 @@ EXPECTED = {
     "": {"get": READ},
     "operations": {"get": READ},
     "operations/<uuid:operation>": {"get": READ},
+    "requests/<str:request_id>": {"get": READ},
     "uploads": {"post": WRITE},
     **{f"{kind}": {"get": READ} for kind in ("models", "environments", "codes")},
     **{f"{kind}/<str:name>": {"get": READ, "put": WRITE} for kind in ("models", "environments", "codes")},
@@ -77,6 +81,16 @@ def rows(people, workspace):
     register_code(workspace=workspace, name="thing", tree=tree_of(b="x"), actor=olga)
     register_environment(workspace=workspace, name="thing", requirements="numpy", actor=olga)
     operation = Operation.objects.create(kind="online-endpoint.create", workspace="lab", target="t", lock="other")
+    line = {
+        "ts": "2026-03-01T10:00:00.000Z",
+        "request_id": REQUEST,
+        "workspace": "lab",
+        "endpoint": "iris",
+        "code": 200,
+    }
+    log = settings.HOME.logs / "access.jsonl"
+    with log.open("a") as file:
+        file.write(json.dumps(line) + "\n")
     return {"operation": operation.pk}
 
 
@@ -90,7 +104,7 @@ def client_of(user):
 def concrete(path, rows, workspace="lab"):
     made = f"/{SHORT}" + (f"/{path}" if path else "")
     values = {"workspace": workspace, "operation": str(rows["operation"]), "name": "thing", "version": "1"}
-    values |= {"endpoint": "iris", "deployment": "blue"}
+    values |= {"endpoint": "iris", "deployment": "blue", "request_id": REQUEST}
     for key, value in values.items():
         made = made.replace(f"<str:{key}>", value).replace(f"<uuid:{key}>", value)
     return made

@@ -21,6 +21,8 @@ def test_unknown_is_gone_everywhere(bench):
     assert bench.state(handle) is State.GONE
     assert bench.driver.usage(handle) is None
     assert bench.driver.logs(handle) == []
+    assert bench.driver.read(handle).lines == []
+    assert bench.driver.mark(handle) == ""
     assert list(bench.driver.follow(handle, timeout_s=1)) == []
     bench.driver.stop(handle, grace_s=1)
     bench.driver.forget(handle)
@@ -121,6 +123,55 @@ def test_logs_stay_until_forget(bench):
     bench.driver.forget(handle)
     assert bench.driver.logs(handle) == []
     assert bench.state(handle) is State.GONE
+
+
+def everything(bench, handle, after="", **more):
+    """All lines behind a mark, and the mark behind them."""
+    found = []
+    while (chunk := bench.driver.read(handle, after=after, **more)).lines:
+        found += chunk.lines
+        after = chunk.mark
+    return found, after
+
+
+def test_read_gives_every_line_once_and_goes_on_from_its_mark(bench):
+    handle = bench.start("r1")
+    bench.running(handle)
+    until(lambda: "listening" in bench.text(handle))
+    lines, mark = everything(bench, handle, most_bytes=1)
+    assert lines == bench.driver.logs(handle, tail=10_000)
+    assert bench.driver.read(handle, after=mark).lines == []
+    assert everything(bench, handle, bench.driver.mark(handle, back=1)) == (lines[-1:], mark)
+    assert bench.driver.read(handle, after=bench.driver.mark(handle)).lines == []
+    assert everything(bench, handle, bench.driver.mark(handle, back=99_999)) == (lines, mark)
+    bench.driver.stop(handle, grace_s=5)
+    rest, _ = everything(bench, handle, mark)
+    assert lines + rest == bench.driver.logs(handle, tail=10_000)
+    assert rest
+
+
+@pytest.mark.parametrize("mark", ["nonsense", "+", "2026-01-01T00:00:00.000000Z+12", "9" * 400, "-1", "²", "\0"])
+def test_a_mark_that_is_no_longer_means_the_beginning(bench, mark):
+    handle = faulty(bench, "r1", ("fail", "{}"), fail_on="exit")
+    bench.exited(handle)
+    assert everything(bench, handle, mark)[0] == bench.driver.logs(handle, tail=10_000) != []
+
+
+def test_the_log_goes_on_after_a_restart_until_forget(bench):
+    handle = faulty(bench, "r1", ("fail", "{}"), fail_on="exit")
+    assert bench.exited(handle).ended_at is not None
+    before, mark = everything(bench, handle)
+    bench.start("r1")
+    assert bench.running(handle).ended_at is None
+    until(lambda: "listening" in bench.text(handle))
+    assert bench.driver.logs(handle, tail=10_000)[: len(before)] == before
+    assert everything(bench, handle, mark)[0] == bench.driver.logs(handle, tail=10_000)[len(before) :] != []
+    bench.driver.forget(handle)
+    assert bench.driver.read(handle, after=mark).lines == []
+    assert bench.driver.mark(handle) == ""
+    bench.start("r1")
+    until(lambda: "listening" in bench.text(handle))
+    assert everything(bench, handle, mark)[0] == bench.driver.logs(handle, tail=10_000)
 
 
 def test_follow_gives_new_lines_and_ends_with_the_replica(bench):

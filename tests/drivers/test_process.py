@@ -415,3 +415,53 @@ def test_cgroup_usage_reads_both_versions(tmp_path):
     files = {"mem": str(tmp_path / "cur"), "stat": str(tmp_path / "stat"), "cpu_stat": str(tmp_path / "cpu")}
     assert cgroups.usage(files) == cgroups.Usage(2.5, 4000)
     assert cgroups.usage({}) is None
+
+
+def rotate(log, shim_log):
+    os.close(shim_log.fd)
+    log.replace(log.with_name("log.1"))
+    shim_log.open()
+
+
+def test_read_goes_on_over_rotations_and_says_what_is_left(tmp_path):
+    """Marks survive one rotation; after two the oldest lines are gone, and reading begins with what there is."""
+    from apps.compute.drivers.process import logs
+    from runtime.shim import Log
+
+    path = tmp_path / "log"
+    writer = Log(str(path))
+
+    def say(*words):
+        for word in words:
+            time.sleep(0.002)
+            writer.feed("o", word.encode() + b"\n")
+
+    def words(after=""):
+        found = []
+        while (chunk := logs.read(path, after, 1)).lines:
+            found += [line.text for line in chunk.lines]
+            after = chunk.mark
+        return found, after
+
+    say("one", "two")
+    assert words()[0] == ["one", "two"]
+    early = words()[1]
+    say("three")
+    late = logs.mark(path, 1)
+    rotate(path, writer)
+    assert words(early)[0] == ["three"]
+    say("four", "five")
+    assert words(early)[0] == words(late)[0] == ["three", "four", "five"]
+    assert [words(logs.mark(path, back))[0] for back in (0, 2, 3, 9)] == [
+        [],
+        ["four", "five"],
+        ["three", "four", "five"],
+        ["one", "two", "three", "four", "five"],
+    ]
+    rotate(path, writer)
+    say("six")
+    assert words(early)[0] == words()[0] == ["four", "five", "six"]
+    with path.open("ab") as half:
+        half.write(b"2026-01-01T00:00:00.000000Z o half a li")
+    assert words(logs.mark(path, 1))[0] == ["six"]
+    os.close(writer.fd)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import time
 
 import pytest
@@ -303,10 +304,27 @@ def test_one_log_line_per_request_says_who_and_where(world):
     line = world.log_line(reply.headers["x-request-id"])
     assert (line["endpoint"], line["deployment"], line["client"]) == ("main", "green", "primary")
     assert (line["code"], line["model_status"], line["client_request_id"]) == (424, "500", "mine")
-    assert (line["path"], line["cluster"], line["method"]) == ("/e/main/score?status=500", "dep__main__green", "POST")
+    assert (line["path"], line["cluster"], line["method"]) == ("/e/main/score", "dep__main__green", "POST")
+    assert (line["workspace"], line["auth"], line["protocol"]) == ("lab", "key", "HTTP/1.1")
+    assert (line["model_reason"], line["flags"], line["details"]) == ("model_error", "-", "via_upstream")
+    assert all(isinstance(line[name], int) for name in ("body_us", "wait_us", "model_us", "answer_us"))
+    assert line["wait_us"] + line["model_us"] + line["answer_us"] <= (line["ms"] + 2) * 1000
     assert (line["address"], line["bytes_in"], line["attempts"]) == ("127.0.0.1", 2, 1)
     reply = call(world.port, "/e/tok/score", key=token("tok"))
-    assert world.log_line(reply.headers["x-request-id"])["client"] == "ada"
+    line = world.log_line(reply.headers["x-request-id"])
+    assert (line["client"], line["auth"], line["workspace"]) == ("ada", "token", None)
+
+
+def test_the_log_has_no_secret_and_no_more_of_a_name_than_fits(world):
+    secret = "s3cr3t-s3cr3t"
+    sent = {"user-agent": "a" * 500, "cookie": f"portway_session={secret}", "x-api-key": secret}
+    path = f"/e/main/{'p' * 900}?code={secret}&sig={secret}"
+    for key in (KEY, secret):
+        reply = call(world.port, path, key=key, headers=sent, body=secret.encode())
+        line = world.log_line(reply.headers["x-request-id"])
+        assert secret not in json.dumps(line)
+        assert KEY not in json.dumps(line)
+        assert (len(line["user_agent"]), len(line["path"])) == (70, 300)
 
 
 def test_counters_per_deployment(world):

@@ -112,6 +112,7 @@ class World:
             "mirror": {"shadow": 30},
             "rate_per_second": 1_000_000,
             "body_limit_bytes": 100_000,
+            "workspace": "lab",
             **fields,
         }
         deployments = (

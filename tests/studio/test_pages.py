@@ -9,6 +9,7 @@ import zipfile
 import pytest
 from django.utils import timezone
 
+from apps.compute.drivers.base import LogChunk, LogLine
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
@@ -460,7 +461,8 @@ def test_hostile_text_is_only_text(world, workspace, browser, monkeypatch):
     )
     make_environment(workspace, "evil", conda_file=HOSTILE)
     OnlineDeployment.objects.filter(name="blue").update(scoring_script=HOSTILE, error={"message": HOSTILE, "code": "x"})
-    monkeypatch.setattr("apps.studio.pages.endpoints.server_log", lambda *_, **__: HOSTILE)
+    said = LogLine(timezone.now(), HOSTILE)
+    monkeypatch.setattr("apps.compute.domain.read_log", lambda _row, after="": LogChunk([said] * (not after), "end"))
     client = browser("olga")
     paths = [
         "endpoints",

@@ -9,7 +9,17 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.compute.drivers.base import Driver, Handle, LogLine, Mount, Network, ReplicaSpec, Resources, SpecError
+from apps.compute.drivers.base import (
+    Driver,
+    Handle,
+    LogChunk,
+    LogLine,
+    Mount,
+    Network,
+    ReplicaSpec,
+    Resources,
+    SpecError,
+)
 from apps.compute.models import Replica
 from apps.core.errors import Problem
 
@@ -99,6 +109,20 @@ def validate(recipe: Recipe, driver_name: str) -> None:
 def logs(replica: Replica, *, tail: int = 200) -> list[LogLine]:
     handle = handle_of(replica)
     return driver(replica.set.driver).logs(handle, tail=tail) if handle is not None else []
+
+
+def mark_log(replica: Replica, *, back: int = 0) -> str:
+    """Where the last `back` lines begin; see the driver."""
+    return driver(replica.set.driver).mark(_named(replica), back=back)
+
+
+def read_log(replica: Replica, *, after: str = "") -> LogChunk:
+    """The lines behind a mark; also of one that stands down and waits to be started again."""
+    return driver(replica.set.driver).read(_named(replica), after=after)
+
+
+def _named(replica: Replica) -> Handle:
+    return handle_of(replica) or Handle(replica.set.driver, replica.name)
 
 
 def last_line(replica: Replica) -> str:

@@ -12,11 +12,13 @@ import structlog
 from django.utils import timezone
 
 from apps.compute import probe
+from apps.compute.domain import history
 from apps.compute.domain.recipes import driver, handle_of, last_line, spec_of
 from apps.compute.drivers.base import CapacityError, DriverError, DriverUnavailable, Handle, Observation, State
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica, ReplicaSet
 from apps.core.errors import Problem
+from apps.monitoring.models.logs import Why
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +122,9 @@ def _follow(replica: Replica, looked: Look | None) -> None:
     if handle is None or looked is None:
         update(replica, state=ReplicaState.PENDING)
     elif looked.seen.state in {State.EXITED, State.GONE}:
-        _ended(replica, problem_of(replica, looked.seen))
+        problem = problem_of(replica, looked.seen)
+        history.keep(replica, why=Why.CRASHED, seen=looked.seen, reason=problem)
+        _ended(replica, problem)
     elif looked.answers:
         _answered(replica, looked.seen)
     elif replica.state == ReplicaState.STARTING:
@@ -150,6 +154,7 @@ def _check_start(replica: Replica, handle: Handle) -> None:
     name = replica.set.owner_key
     problem = Problem("not-ready", deployment=name, seconds=int(limit), evidence=last_line(replica))
     driver(replica.set.driver).stop(handle, grace_s=1.0)
+    history.keep(replica, why=Why.FAILED, reason=problem)
     if replica.set.served:
         _retry_start(replica, problem, after_s=5)
     else:
@@ -165,9 +170,10 @@ def _check_liveness(replica: Replica, handle: Handle) -> None:
     if now - since > timedelta(seconds=limit):
         driver(replica.set.driver).stop(handle, grace_s=1.0)
         evidence = last_line(replica)
-        _ended(
-            replica, Problem("unresponsive", deployment=replica.set.owner_key, seconds=int(limit), evidence=evidence)
-        )
+        name = replica.set.owner_key
+        problem = Problem("unresponsive", deployment=name, seconds=int(limit), evidence=evidence)
+        history.keep(replica, why=Why.CRASHED, reason=problem)
+        _ended(replica, problem)
 
 
 PERMANENT = {"script-import", "script-function", "script-init", "model-load"}  # trying again changes nothing
@@ -192,9 +198,8 @@ def problem_of(replica: Replica, seen: Observation) -> Problem:
     reason = "it left no trace" if seen.state is State.GONE else f"exit code {seen.exit_code}"
     if seen.exit_code is not None and seen.exit_code < 0:
         reason = f"killed by signal {-seen.exit_code}"
-    return Problem(
-        "start-failed", deployment=name, reason=reason, hint="Read the deployment's log.", evidence=last_line(replica)
-    )
+    code = "start-failed" if replica.ready_at is None else "server-ended"
+    return Problem(code, deployment=name, reason=reason, hint="Read the deployment's log.", evidence=last_line(replica))
 
 
 def _ended(replica: Replica, problem: Problem) -> None:

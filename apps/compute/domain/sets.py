@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from django.db import transaction
 
+from apps.compute.domain import history
 from apps.compute.domain.recipes import OWNER, Recipe, driver, handle_of, replica_name
 from apps.compute.domain.replicas import advance, look, update
 from apps.compute.drivers.base import Handle
@@ -22,6 +23,7 @@ from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica, ReplicaSet
 from apps.core import leases
 from apps.core.errors import Problem, stored_problem
+from apps.monitoring.models.logs import Why
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +93,10 @@ def _reconcile(replica_set: ReplicaSet) -> bool:
 def stop_draining(replica_set: ReplicaSet) -> None:
     """Stop what is marked DRAINING, letting requests in flight finish; call it after the routes are published."""
     for replica in replica_set.replicas.filter(state=ReplicaState.DRAINING).select_related("set"):
-        _remove(replica)
+        handle = _stop(replica)
+        history.keep(replica, why=Why.SCALED_IN)
+        driver(replica_set.driver).forget(handle)
+        replica.delete()
 
 
 def halt(replica_set: ReplicaSet) -> None:
@@ -102,33 +107,29 @@ def halt(replica_set: ReplicaSet) -> None:
             handle = handle_of(replica)
             if handle is not None:
                 driver(replica_set.driver).stop(handle, grace_s=1.0)
+                history.keep(replica, why=Why.FAILED)
             update(replica, state=ReplicaState.FAILED, address="")
 
 
-def destroy(replica_set: ReplicaSet) -> None:
-    """Stop every replica, remove all that is left of them, and the set. The routes must be published without it."""
+def destroy(replica_set: ReplicaSet, *, why: Why = Why.DELETED) -> None:
+    """Stop every replica, keep its log, remove all else that is left of it, and the set.
+
+    The routes must be published without it.
+    """
     scale(replica_set, 0)
     with leases.held(f"replica-set/{replica_set.pk}", ttl_s=LEASE_S * 2, wait_s=10.0):
         replicas = list(replica_set.replicas.select_related("set"))
         with ThreadPoolExecutor(max_workers=8) as pool:  # each may take its whole grace time
-            for handle in pool.map(_stop, replicas):
-                if handle is not None:
-                    driver(replica_set.driver).forget(handle)
+            for replica, handle in zip(replicas, pool.map(_stop, replicas), strict=True):
+                history.keep(replica, why=why)
+                driver(replica_set.driver).forget(handle)
         replica_set.delete()
 
 
-def _stop(replica: Replica) -> Handle | None:
-    handle = handle_of(replica)
-    if handle is not None:
-        driver(replica.set.driver).stop(handle, grace_s=replica.set.spec["grace_s"])
+def _stop(replica: Replica) -> Handle:
+    handle = history.last_handle(replica)
+    driver(replica.set.driver).stop(handle, grace_s=replica.set.spec["grace_s"])
     return handle
-
-
-def _remove(replica: Replica) -> None:
-    handle = _stop(replica)
-    if handle is not None:
-        driver(replica.set.driver).forget(handle)
-    replica.delete()
 
 
 def ready_count(replica_set: ReplicaSet) -> int:

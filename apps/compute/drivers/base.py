@@ -100,6 +100,7 @@ class Observation:
     exit_code: int | None = None
     oom: bool = False
     started_at: datetime | None = None
+    ended_at: datetime | None = None  # when it is known
     failure: Failure | None = None
     isolation: str = ""  # the level reached, e.g. "bwrap+cgroup", for people to read
 
@@ -117,6 +118,14 @@ class LogLine:
     at: datetime
     text: str
     stream: str = "stdout"
+
+
+@dataclass(frozen=True)
+class LogChunk:
+    """Some lines of a log, and the mark behind them: what `read` goes on from. No lines: there are no more yet."""
+
+    lines: list[LogLine]
+    mark: str
 
 
 class DriverError(Exception):
@@ -159,10 +168,23 @@ class Driver(Protocol):
         """TERM, wait up to `grace_s` seconds, KILL. Nothing of it is left then. Fine when it is already gone."""
 
     def forget(self, handle: Handle) -> None:
-        """Remove what a replica left behind (logs, exit record, socket folder); stops it first when it lives."""
+        """Remove what a replica left behind (logs, exit record, socket folder); stops it first when it lives.
+
+        Callers keep the log elsewhere before: `read` gives all of it.
+        """
 
     def logs(self, handle: Handle, *, tail: int = 200) -> list[LogLine]:
         """The last `tail` lines, oldest first; also after the replica is dead, until `forget`."""
+
+    def mark(self, handle: Handle, *, back: int = 0) -> str:
+        """Where the last `back` lines begin, to `read` from; "" (the beginning) when there are no more than that."""
+
+    def read(self, handle: Handle, *, after: str = "", most_bytes: int = 2**18) -> LogChunk:
+        """The lines behind a mark, about `most_bytes` of them at once; never waits.
+
+        A replica that is started again under its name goes on in the same log. A mark that is no longer (the log was
+        rotated past it, or begun anew) is taken for the beginning of what there is; any text is a mark.
+        """
 
     def follow(self, handle: Handle, *, timeout_s: float) -> Iterator[LogLine]:
         """Lines as they come, from now on; ends after `timeout_s` seconds or when the replica is gone."""

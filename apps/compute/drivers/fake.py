@@ -27,6 +27,7 @@ from apps.compute.drivers.base import (
     Failure,
     Handle,
     ImageError,
+    LogChunk,
     LogLine,
     Observation,
     ReplicaSpec,
@@ -37,6 +38,7 @@ from apps.compute.drivers.base import (
 
 LABEL = "fake."
 LOG_LINES = 10_000
+LONGEST_MARK = 19
 BODY_BYTES = 16 * 1024 * 1024
 IDLE_SECONDS = 60.0
 POLL_SECONDS = 0.02
@@ -77,12 +79,14 @@ class Replica:
     born: float = field(default_factory=time.monotonic)
     exit_code: int | None = None
     oom: bool = False
+    ended_at: datetime | None = None
     failure: Failure | None = None
     server: Server | None = None
     in_flight: int = 0
     requests: int = 0
     lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     written: int = 0
+    log_name: str = field(default_factory=lambda: str(time.time_ns()))
     lock: threading.RLock = field(default_factory=threading.RLock)
     timers: list[threading.Timer] = field(default_factory=list)
 
@@ -139,6 +143,7 @@ class Replica:
                 return
             self.log(f"ended with {code}", "stderr")  # before it counts as ended: who follows the log stops then
             self.exit_code, self.oom, self.failure = code, oom, failure
+            self.ended_at = datetime.fromtimestamp(time.time(), UTC)
             server, self.server = self.server, None
         for timer in self.timers:
             timer.cancel()
@@ -291,6 +296,8 @@ class FakeDriver:
             if self.capacity is not None and sum(one.living for one in self.replicas.values()) >= self.capacity:
                 raise CapacityError(f"The fake driver holds {self.capacity} replicas at most.")
             replica = Replica(spec, behaviour, self.run_dir / spec.name / SOCKET_NAME)
+            if present:  # its log goes on
+                replica.lines, replica.written, replica.log_name = present.lines, present.written, present.log_name
             self.replicas[spec.name] = replica
             replica.begin()
         return handle
@@ -309,6 +316,7 @@ class FakeDriver:
                 exit_code=replica.exit_code,
                 oom=replica.oom,
                 started_at=replica.started_at,
+                ended_at=replica.ended_at,
                 failure=replica.failure,
                 isolation="none (fake)",
             )
@@ -332,6 +340,29 @@ class FakeDriver:
             return []
         with replica.lock:
             return list(replica.lines)[-tail:]
+
+    def mark(self, handle: Handle, *, back: int = 0) -> str:
+        replica = self.replicas.get(handle.name)
+        at = replica.written - back if replica else 0
+        return f"{replica.log_name}+{at}" if replica and at > 0 else ""
+
+    def read(self, handle: Handle, *, after: str = "", most_bytes: int = 2**18) -> LogChunk:
+        replica = self.replicas.get(handle.name)
+        if replica is None:
+            return LogChunk([], after)
+        with replica.lock:
+            oldest = replica.written - len(replica.lines)
+            name, _, text = after.partition("+")
+            fits = name == replica.log_name and text.isascii() and text.isdigit() and len(text) < LONGEST_MARK
+            number = int(text) if fits and oldest <= int(text) <= replica.written else oldest
+            lines: list[LogLine] = []
+            size = 0
+            for line in list(replica.lines)[number - oldest :]:
+                if size >= most_bytes:
+                    break
+                lines.append(line)
+                size += len(line.text)
+            return LogChunk(lines, f"{replica.log_name}+{number + len(lines)}")
 
     def follow(self, handle: Handle, *, timeout_s: float) -> Iterator[LogLine]:
         replica = self.replicas.get(handle.name)

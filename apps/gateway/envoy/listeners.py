@@ -18,28 +18,40 @@ FORGEABLE = ("x-portway-", "x-envoy-")
 # requests and steer retries and time-outs. Nobody is internal here.
 NOBODY = {"address_prefix": "0.0.0.0", "prefix_len": 32}  # noqa: S104  no address to bind
 
+# One JSON line per request (spec 9.2). No header that may hold a secret, no query (people put keys there), no body.
+# Times in microseconds: `wait_us` until the first byte went to a replica, `body_us` until the caller had sent all,
+# `model_us` from the last byte sent to the first one answered, `answer_us` until the caller had it.
 ACCESS_LOG = {
     "ts": "%START_TIME%",
+    "workspace": f"%METADATA(ROUTE:{NAMESPACE}:workspace)%",
     "endpoint": f"%METADATA(ROUTE:{NAMESPACE}:endpoint)%",
     "deployment": "%RESP(AZUREML-MODEL-DEPLOYMENT)%",
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "route": "%ROUTE_NAME%",
     "upstream": "%UPSTREAM_HOST%",
     "method": "%REQ(:METHOD)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "path": "%PATH(NQ:ORIG_OR_PATH):300%",
+    "protocol": "%PROTOCOL%",
     "code": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
     "details": "%RESPONSE_CODE_DETAILS%",
     "ms": "%DURATION%",
     "upstream_ms": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+    "body_us": "%COMMON_DURATION(DS_RX_BEG:DS_RX_END:us)%",
+    "wait_us": "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",
+    "model_us": "%COMMON_DURATION(US_TX_END:US_RX_BEG:us)%",
+    "answer_us": "%COMMON_DURATION(US_RX_BEG:DS_TX_END:us)%",
     "bytes_in": "%BYTES_RECEIVED%",
     "bytes_out": "%BYTES_SENT%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "client_request_id": "%REQ(X-MS-CLIENT-REQUEST-ID):40%",
+    "auth": f"%METADATA(ROUTE:{NAMESPACE}:auth)%",
     "client": "%REQ(X-PORTWAY-CLIENT)%",
+    "user_agent": "%REQ(USER-AGENT):70%",
     "address": "%REQ(X-ENVOY-EXTERNAL-ADDRESS)%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "model_status": "%RESP(MS-AZUREML-MODEL-ERROR-STATUSCODE)%",
+    "model_reason": "%RESP(MS-AZUREML-MODEL-ERROR-REASON)%",
 }
 
 

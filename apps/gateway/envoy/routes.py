@@ -11,7 +11,17 @@ from apps.gateway.envoy.filters import (
     site_filters,
 )
 from apps.gateway.envoy.listeners import PRIVATE, PUBLIC
-from apps.gateway.envoy.types import MEBIBYTE, NAMESPACE, Deployment, Endpoint, Front, Json, cluster_name, typed
+from apps.gateway.envoy.types import (
+    AUTH_NAMES,
+    MEBIBYTE,
+    NAMESPACE,
+    Deployment,
+    Endpoint,
+    Front,
+    Json,
+    cluster_name,
+    typed,
+)
 
 PICK = "azureml-model-deployment"
 PICK_ENDPOINT = "azureml-endpoint"
@@ -111,7 +121,9 @@ def _routes(
 
 
 def _route(endpoint: Endpoint, name: str, match: Json, *, code: str = "") -> Json:
-    ours = {"endpoint": endpoint.name, **({"code": code} if code else {})}
+    ours = {"endpoint": endpoint.name, "auth": AUTH_NAMES[type(endpoint.auth)], "code": code}
+    ours |= {"workspace": endpoint.workspace}
+    ours = {key: value for key, value in ours.items() if value}
     limit = {"body_limit": endpoint.body_limit_bytes}
     return {
         "name": name,

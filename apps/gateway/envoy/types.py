@@ -55,6 +55,7 @@ class OpenAuth:
     """No credential at all. Said explicitly, because silence is a 401."""
 
 
+AUTH_NAMES = {KeyAuth: "key", TokenAuth: "token", OpenAuth: "open"}
 Auth: TypeAlias = KeyAuth | TokenAuth | OpenAuth
 
 
@@ -69,6 +70,7 @@ class Endpoint:
     public: bool = True
     body_limit_bytes: int = DEFAULT_BODY_LIMIT
     cors_origins: tuple[str, ...] = ()
+    workspace: str = ""
 
     @property
     def live(self) -> tuple[tuple[Deployment, int], ...]:

@@ -16,7 +16,6 @@ from apps.core.errors import Problem
 from apps.core.models import AuditRecord
 from apps.endpoints import domain
 from apps.endpoints.enums import AuthMode, ProvisioningState
-from apps.endpoints.logs import server_log
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
 from apps.monitoring.queries import summary
@@ -25,7 +24,6 @@ from apps.studio.listing import Column, listing, query_of
 from apps.studio.queries import cards, deployments_of, endpoints_of, live_operation, operations_of
 from apps.studio.views import Page, one
 
-LOG_TAIL = 300
 HISTORY = 50
 
 
@@ -169,18 +167,6 @@ class KeyRegenerate(EndpointPage):
         return self.to_operation(
             domain.regenerate_key(endpoint=self.endpoint, slot=slot, value=None, actor=request.user),
         )
-
-
-class Logs(EndpointPage):
-    tab = "logs"
-    permissions: ClassVar = {"GET": Permission.READ}
-
-    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        deployments = list(deployments_of(self.endpoint))
-        wanted = request.GET.get("deployment", "")
-        chosen = next((each for each in deployments if each.name == wanted), deployments[0] if deployments else None)
-        text = server_log(chosen, tail=LOG_TAIL) if chosen else ""
-        return self.page("endpoint_logs", deployments=deployments, chosen=chosen, log=text)
 
 
 class Activity(EndpointPage):

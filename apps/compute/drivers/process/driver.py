@@ -27,6 +27,7 @@ from apps.compute.drivers.base import (
     Failure,
     Handle,
     ImageError,
+    LogChunk,
     LogLine,
     Observation,
     ReplicaSpec,
@@ -187,7 +188,8 @@ class ProcessDriver:
         seen = dataclasses.replace(seen, state=State.EXITED)
         if record:
             code, oom = int(record["exit_code"]), bool(record["oom"])
-            return dataclasses.replace(seen, exit_code=code, oom=oom, failure=folder.failure())
+            ended = datetime.fromtimestamp(record["ended"], UTC)
+            return dataclasses.replace(seen, exit_code=code, oom=oom, ended_at=ended, failure=folder.failure())
         if shim["boot_id"] != boot_id():
             failure = Failure("machine_restarted", "The machine was restarted while this replica ran.")
         else:
@@ -252,6 +254,12 @@ class ProcessDriver:
 
     def logs(self, handle: Handle, *, tail: int = 200) -> list[LogLine]:
         return logs.tail(self.store.folder(handle.name).file("log"), tail)
+
+    def mark(self, handle: Handle, *, back: int = 0) -> str:
+        return logs.mark(self.store.folder(handle.name).file("log"), back)
+
+    def read(self, handle: Handle, *, after: str = "", most_bytes: int = 2**18) -> LogChunk:
+        return logs.read(self.store.folder(handle.name).file("log"), after, most_bytes)
 
     def follow(self, handle: Handle, *, timeout_s: float) -> Iterator[LogLine]:
         folder = self.store.folder(handle.name)

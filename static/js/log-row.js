@@ -1,0 +1,24 @@
+/** One line of a log as a row; the same as templates/studio/parts/log_row.html. All text of strangers stays text. */
+function element(name, className, text = "") {
+  return Object.assign(document.createElement(name), { className, textContent: text });
+}
+
+export function draw({ at, day, time, who, hue, stderr, level, text, rest }, words, icon) {
+  const row = element("li", "log-row"), dot = element("i", "log-dot"), when = element("time", "", ` ${time}`);
+  row.dataset.level = dot.title = level;
+  when.dateTime = at;
+  when.prepend(element("span", "log-day", day));
+  const name = element("span", "log-who", who), swatch = element("i", "swatch"), said = element("span", "log-text", text);
+  swatch.dataset.hue = hue;
+  name.prepend(swatch);
+  if (stderr) said.prepend(element("b", "log-err", "err"));
+  if (rest) {
+    const more = element("details", "log-rest", rest);
+    more.prepend(element("summary", "", words.all));
+    said.append(more);
+  }
+  const button = Object.assign(element("button", "log-copy"), { type: "button", title: words.copy });
+  button.append(icon.cloneNode(true));
+  row.append(dot, when, name, said, button);
+  return row;
+}

@@ -1,0 +1,135 @@
+/**
+ * A log that grows: lines come over a socket, and every five seconds when that does not work. The newest lines stay in
+ * view until the reader scrolls up or pauses; then they wait behind a button. Only so many lines are kept.
+ */
+import { announce, copy } from "./copy-text.js";
+import { draw } from "./log-row.js";
+
+const MOST = 5000, EVERY = 5000, RETRY = [500, 2000, 5000], BUSY = 4429, FORBIDDEN = 4403, CLOSE_TO_END = 24, CONTEXT = 80;
+
+customElements.define("log-view", class extends HTMLElement {
+  connectedCallback() {
+    this.list = this.querySelector(".log-rows");
+    this.list.addEventListener("click", (event) => this.copyLine(event.target.closest(".log-copy")));
+    for (const select of document.querySelectorAll(".log-bar select")) select.addEventListener("change", () => this.choose(select));
+    const marked = this.list.querySelector("[data-marked]");
+    if (marked) this.list.scrollTop = marked.offsetTop - this.list.offsetTop - CONTEXT;
+    else this.list.scrollTop = this.list.scrollHeight;
+    if (!("live" in this.dataset)) return;
+    Object.assign(this, { marks: JSON.parse(this.dataset.marks), waiting: [], paused: false, failures: 0 });
+    this.news = this.querySelector("[data-news]");
+    this.button = this.querySelector("[data-pause]");
+    this.button.hidden = false;
+    this.button.addEventListener("click", () => this.pause(!this.paused));
+    this.news.addEventListener("click", () => this.pause(false));
+    this.list.addEventListener("scroll", () => this.scrolled());
+    this.seen = () => !document.hidden && !this.socket && this.connect();
+    document.addEventListener("visibilitychange", this.seen);
+    this.connect();
+  }
+
+  disconnectedCallback() {
+    document.removeEventListener("visibilitychange", this.seen);
+    clearTimeout(this.timer);
+    this.marks = null;
+    this.socket?.close();
+  }
+
+  connect() {
+    clearTimeout(this.timer);
+    this.show("off");
+    const { workspace, endpoint, query } = this.dataset;
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    this.socket = new WebSocket(`${scheme}//${location.host}/ws/${workspace}/logs/${endpoint}?${query}`);
+    this.socket.addEventListener("open", () => {
+      this.socket.send(JSON.stringify({ marks: this.marks }));
+      this.show("live");
+    });
+    this.socket.addEventListener("message", (event) => {
+      this.failures = 0;
+      this.take(JSON.parse(event.data));
+      this.socket?.send("{}"); // drawn: what is next?
+    });
+    this.socket.addEventListener("close", (event) => this.closed(event.code));
+  }
+
+  closed(code) {
+    this.socket = null;
+    if (!this.marks || code === FORBIDDEN) return this.show("off");
+    if (document.hidden) return this.show("off"); // comes back with the reader
+    this.failures += 1;
+    const polls = code === BUSY || this.failures > RETRY.length;
+    if (polls) return this.poll();
+    this.timer = setTimeout(() => this.connect(), RETRY[this.failures - 1]);
+    return null;
+  }
+
+  async poll() {
+    this.show("polling");
+    try {
+      const query = new URLSearchParams(this.dataset.query);
+      query.set("marks", JSON.stringify(this.marks));
+      const answer = await fetch(`${this.dataset.lines}?${query}`, { headers: { Accept: "application/json" } });
+      if (answer.ok && !answer.redirected) this.take(await answer.json());
+      else if (answer.status < 500) return this.show("off");
+    } catch { /* the next turn tries again */ }
+    if (this.marks) this.timer = setTimeout(() => this.poll(), EVERY);
+    return null;
+  }
+
+  take({ lines, marks }) {
+    if (!this.marks) return;
+    this.marks = { ...this.marks, ...marks };
+    this.waiting.push(...lines);
+    this.waiting.splice(0, this.waiting.length - MOST);
+    if (this.paused) this.count();
+    else this.draw();
+  }
+
+  draw() {
+    this.querySelector("[data-none]")?.remove();
+    const icon = this.querySelector("template").content;
+    this.list.append(...this.waiting.map((line) => draw(line, this.dataset, icon)));
+    this.waiting = [];
+    while (this.list.childElementCount > MOST) this.list.firstElementChild.remove();
+    this.list.scrollTop = this.list.scrollHeight;
+  }
+
+  scrolled() {
+    const { scrollTop, clientHeight, scrollHeight } = this.list;
+    const away = scrollTop + clientHeight < scrollHeight - CLOSE_TO_END;
+    if (away !== this.paused) this.pause(away);
+  }
+
+  pause(wanted) {
+    this.paused = wanted;
+    this.button.ariaPressed = String(wanted);
+    this.count();
+    if (!wanted) this.draw();
+    if (this.socket) this.show("live");
+  }
+
+  count() {
+    this.news.hidden = !this.paused || this.waiting.length === 0;
+    this.news.textContent = this.dataset.new.replace("{n}", this.waiting.length);
+  }
+
+  show(state) {
+    const shown = this.querySelector("[data-state]"), name = state === "live" && this.paused ? "paused" : state;
+    shown.dataset.tone = { live: "running", polling: "degraded" }[name] ?? "idle";
+    shown.textContent = this.dataset[`state${name[0].toUpperCase()}${name.slice(1)}`];
+  }
+
+  choose(select) {
+    if (select.name === "deployment") select.form.elements.instance.value = ""; // an instance of another one
+    select.form.requestSubmit();
+  }
+
+  async copyLine(button) {
+    if (!button) return;
+    const row = button.closest(".log-row"), said = row.querySelector(".log-text").cloneNode(true);
+    for (const extra of said.querySelectorAll(".log-err, summary")) extra.remove();
+    await copy(`${row.querySelector("time").dateTime} ${said.textContent}`);
+    announce(this.dataset.copied);
+  }
+});

@@ -1,0 +1,129 @@
+"""Logs in a real browser: lines that come, pausing, searching, hostile text; nothing the policy forbids."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from apps.compute import domain as compute
+from apps.compute.models import Replica
+from tests.compute.test_history import up
+from tests.e2e.test_studio import CHROMIUM, chromium, clean, open_page, pytestmark, site  # noqa: F401
+from tests.factories import make_endpoint
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+LOGS = "/w/lab/endpoints/iris/logs"
+
+
+@pytest.fixture
+def say(site, workspace):  # noqa: F811
+    make_endpoint(workspace, "iris")
+    compute.driver.cache_clear()
+    driver = compute.driver("fake")
+    up()
+    name = Replica.objects.get(set__owner_key="iris/blue").name
+    yield driver.replicas[name].log
+    for handle in driver.list(owner=compute.OWNER):
+        driver.forget(handle)
+
+
+def sign_in(page, site, path):  # noqa: F811
+    page.goto(site + path)
+    page.get_by_label("User name or e-mail").fill("olga")
+    page.get_by_label("Password").fill("a long password")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="iris").wait_for()
+
+
+def a_line(text, **more):
+    given = {"at": "2026-03-01T10:00:00+00:00", "day": "03-01", "time": "10:00:00.000", "who": "blue #0", "hue": 0}
+    return given | {"stderr": False, "level": "", "text": text, "rest": ""} | more
+
+
+class Door:
+    """The server's end of the page's socket."""
+
+    def __init__(self, page):
+        self.said = []
+        self.socket = None
+        page.route_web_socket("**/ws/lab/logs/**", self.open)
+
+    def open(self, socket):
+        self.socket = socket
+        socket.on_message(lambda text: self.said.append(json.loads(text)))
+
+    def send(self, *lines):
+        self.socket.send(json.dumps({"lines": list(lines), "marks": {"x": "m"}}))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_live_tail_pause_and_hostile_lines(theme, chromium, site, say):  # noqa: F811
+    page, complaints = open_page(chromium, site, theme)
+    door = Door(page)
+    sign_in(page, site, LOGS)
+    page.get_by_text("Live", exact=True).wait_for()
+    rows = page.locator(".log-row")
+    before = rows.count()
+    assert list(door.said[0]["marks"]) == [Replica.objects.get(set__owner_key="iris/blue").name]
+
+    door.send(a_line(HOSTILE, level="error", stderr=True), a_line("y" * 600, rest="the rest"))
+    page.get_by_text(HOSTILE).wait_for()
+    assert rows.count() == before + 2
+    assert door.said[-1] == {}  # drawn, more may come
+    page.get_by_text("Show all").last.click()
+    assert page.get_by_text("the rest").is_visible()
+
+    page.get_by_role("button", name="Pause").click()
+    assert page.get_by_text("Paused", exact=True).is_visible()
+    door.send(a_line("while paused"), a_line("also paused"))
+    news = page.get_by_role("button", name="2 new lines")
+    news.wait_for()
+    assert rows.count() == before + 2
+    news.click()
+    page.get_by_text("also paused").wait_for()
+    assert page.get_by_text("Live", exact=True).is_visible()
+
+    door.send(*(a_line(f"many {number}") for number in range(5200)))
+    page.get_by_text("many 5199").wait_for()
+    assert rows.count() == 5000  # a bounded ring
+    page.locator(".log-rows").evaluate("list => { list.scrollTop = 0; }")
+    page.get_by_text("Paused", exact=True).wait_for()  # who scrolls up reads
+    door.send(a_line("unseen"))
+    page.get_by_role("button", name="1 new lines").wait_for()
+    clean(page, complaints)
+
+
+def test_without_a_socket_the_page_asks_every_few_seconds(chromium, site, say):  # noqa: F811
+    page, complaints = open_page(chromium, site, "light")
+    page.route_web_socket("**/ws/lab/logs/**", lambda socket: socket.close(code=4429))
+    sign_in(page, site, LOGS)
+    page.get_by_text("Every 5 s", exact=True).wait_for()
+    say("polled line")
+    page.get_by_text("polled line").wait_for(timeout=9000)
+    clean(page, complaints)
+
+
+def test_search_highlights_and_counts(chromium, site, say):  # noqa: F811
+    page, complaints = open_page(chromium, site, "dark")
+    Door(page)
+    say(f"needle {HOSTILE}")
+    say("another Needle")
+    sign_in(page, site, LOGS)
+    page.keyboard.press("/")
+    page.keyboard.type("needle")
+    page.keyboard.press("Enter")
+    page.get_by_text("2 of 2 matches").wait_for()
+    assert page.locator("mark").all_inner_texts() == ["needle", "Needle"]
+    page.get_by_role("link", name="Clear search").click()
+    page.get_by_text("Live", exact=True).wait_for()
+    page.get_by_label("Instance").select_option(
+        label=f"blue #0 · r2 · {Replica.objects.get(set__owner_key='iris/blue').get_state_display()}"
+    )
+    page.wait_for_url(f"**/logs?*instance={Replica.objects.get(set__owner_key='iris/blue').name}*")
+    page.get_by_role("link", name="What happened to my request?").click()
+    page.get_by_role("heading", name="Find one request").wait_for()
+    page.get_by_label("Request id").fill("nobody-knows")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="No request with this id").wait_for()
+    clean(page, complaints)
