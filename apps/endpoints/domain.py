@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.compute import domain as compute
-from apps.core import audit, events, operations, states
+from apps.core import audit, events, limits, operations, states
 from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
@@ -97,8 +96,8 @@ def create_endpoint(
         raise Problem("traffic-at-create", target="traffic")
     if OnlineEndpoint.objects.filter(name__iexact=name).exists():
         raise Problem("exists", kind="Endpoint", name=name, target="name")
-    if OnlineEndpoint.objects.count() >= settings.LIMITS["endpoints"]:
-        raise Problem("limit", limit=settings.LIMITS["endpoints"], what="endpoints")
+    if OnlineEndpoint.objects.count() >= (most := limits.get("endpoints")):
+        raise Problem("limit", limit=most, what="endpoints")
     try:
         with transaction.atomic():
             endpoint = OnlineEndpoint.objects.create(
@@ -340,21 +339,20 @@ def _assign(deployment: OnlineDeployment, spec: DeploymentSpec) -> None:
 
 
 def _check_limits(endpoint: OnlineEndpoint) -> None:
-    limits = settings.LIMITS
-    if endpoint.deployments.count() >= limits["deployments_per_endpoint"]:
-        raise Problem("limit", limit=limits["deployments_per_endpoint"], what="deployments of one endpoint")
-    if OnlineDeployment.objects.count() >= limits["deployments"]:
-        raise Problem("limit", limit=limits["deployments"], what="deployments")
+    if endpoint.deployments.count() >= (most := limits.get("deployments_per_endpoint")):
+        raise Problem("limit", limit=most, what="deployments of one endpoint")
+    if OnlineDeployment.objects.count() >= (most := limits.get("deployments")):
+        raise Problem("limit", limit=most, what="deployments")
 
 
 def _check_spec(spec: DeploymentSpec) -> None:
-    limits = settings.LIMITS
+    timeout = limits.get("request_timeout_ms")
     compute.instance_type(spec.instance_type)
     bounds = [
-        ("sku.capacity", spec.instance_count, 1, limits["instances_per_deployment"]),
-        ("requestSettings.requestTimeout", spec.request_timeout_ms, 1, limits["request_timeout_ms"]),
+        ("sku.capacity", spec.instance_count, 1, limits.get("instances_per_deployment")),
+        ("requestSettings.requestTimeout", spec.request_timeout_ms, 1, timeout),
         ("requestSettings.maxConcurrentRequestsPerInstance", spec.max_concurrent_requests, 1, 10_000),
-        ("requestSettings.maxQueueWait", spec.max_queue_wait_ms, 0, limits["request_timeout_ms"]),
+        ("requestSettings.maxQueueWait", spec.max_queue_wait_ms, 0, timeout),
     ]
     for name, value, least, most in bounds:
         if not least <= value <= most:

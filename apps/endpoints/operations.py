@@ -10,7 +10,7 @@ from django.db import transaction
 from apps.builds import domain as builds
 from apps.compute import domain as compute
 from apps.compute.models import ReplicaSet
-from apps.core import events, leases
+from apps.core import events, leases, limits
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.core.operations import Run, handles
@@ -63,7 +63,7 @@ def put_route(endpoint: OnlineEndpoint) -> None:
             for each in endpoint.deployments.exclude(serving=None).select_related("serving").order_by("name")
         ],
         public=endpoint.public_network_access,
-        rate_per_second=settings.LIMITS["requests_per_second"],
+        rate_per_second=limits.get("requests_per_second"),
     )
 
 
