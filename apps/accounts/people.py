@@ -117,12 +117,11 @@ def deactivate_user(*, user: User, actor: Any, successor: User | None = None) ->
         raise Problem("last-administrator", user=user.username)
     if getattr(actor, "pk", None) == user.pk:
         raise Problem("own-account", what="deactivate it")
-    sole = sole_workspaces(user)
-    if sole and (successor is None or successor.pk == user.pk or not successor.is_active):
-        names = ", ".join(each.name for each in sole)
-        raise Problem("last-owner", user=user.username, workspaces=names, target="successor")
-    for workspace in sole:
-        set_role(workspace=workspace, user=successor, role=Role.OWNER, actor=actor)  # type: ignore[arg-type] -- checked
+    for workspace in sole_workspaces(user):
+        if successor is None or successor.pk == user.pk or not successor.is_active:
+            names = ", ".join(each.name for each in sole_workspaces(user))
+            raise Problem("last-owner", user=user.username, workspaces=names, target="successor")
+        set_role(workspace=workspace, user=successor, role=Role.OWNER, actor=actor)
     User.objects.filter(pk=user.pk).update(is_active=False)
     sessions = end_sessions(user)
     tokens, _ = PersonalToken.objects.filter(user=user).delete()

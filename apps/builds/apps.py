@@ -4,3 +4,6 @@ from django.apps import AppConfig
 class BuildsConfig(AppConfig):
     name = "apps.builds"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from apps.builds import operations  # noqa: F401, PLC0415 -- registers handlers

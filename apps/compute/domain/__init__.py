@@ -1,5 +1,12 @@
 """Verbs on replica sets, replicas and instance types."""
 
+from apps.compute.domain.operators import (
+    STOPPABLE,
+    restart_replica,
+    start_replica,
+    stop_replica,
+    taken_out,
+)
 from apps.compute.domain.recipes import (
     OWNER,
     Recipe,
@@ -18,6 +25,7 @@ from apps.compute.domain.sets import (
     ensure_set,
     failure,
     halt,
+    held_count,
     ready_count,
     reconcile,
     scale,
@@ -26,11 +34,18 @@ from apps.compute.domain.sets import (
     stop_draining,
     sweep_orphans,
 )
-from apps.compute.domain.sizes import SIZES, instance_type, seed_instance_types, usable
+from apps.compute.domain.sizes import (
+    SIZES,
+    instance_type,
+    save_instance_type,
+    seed_instance_types,
+    usable,
+)
 
 __all__ = [
     "OWNER",
     "SIZES",
+    "STOPPABLE",
     "Recipe",
     "addresses",
     "destroy",
@@ -39,19 +54,25 @@ __all__ = [
     "failure",
     "halt",
     "handle_of",
+    "held_count",
     "instance_type",
     "last_line",
     "logs",
     "ready_count",
     "reconcile",
     "replica_name",
+    "restart_replica",
+    "save_instance_type",
     "scale",
     "seed_instance_types",
     "settle",
     "spec_of",
     "stand_down",
+    "start_replica",
     "stop_draining",
+    "stop_replica",
     "sweep_orphans",
+    "taken_out",
     "update",
     "usable",
     "validate",

@@ -31,6 +31,11 @@ OPERATIONS = {
     "online-deployment.update": gettext_lazy("Update deployment"),
     "online-deployment.delete": gettext_lazy("Delete deployment"),
     "operation.cancel": gettext_lazy("Cancel operation"),
+    "replica.restart": gettext_lazy("Restart instance"),
+    "replica.stop": gettext_lazy("Stop instance"),
+    "replica.start": gettext_lazy("Start instance"),
+    "environments.prune": gettext_lazy("Prune environments"),
+    "packages.prune": gettext_lazy("Prune package cache"),
 }
 STEPS = {
     "environment": gettext_lazy("Environment"),
@@ -38,6 +43,7 @@ STEPS = {
     "route": gettext_lazy("Route traffic"),
     "drain": gettext_lazy("Drain old instances"),
     "stop": gettext_lazy("Stop instances"),
+    "prune": gettext_lazy("Prune"),
 }
 
 

@@ -1,0 +1,40 @@
+"""The recipes that take environments and packages away."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from apps.builds import prune, uv
+from apps.core import disk
+from apps.core.errors import Problem
+from apps.core.operations import Run, handles
+
+
+@handles("environments.prune", steps=("prune",), cancelable=True)
+def prune_environments(run: Run) -> None:
+    """One after the other; a cancel keeps those whose turn has not come."""
+    with run.step("prune"):
+        prune.sweep_trash()
+        for key in run.payload["keys"]:
+            run.check()
+            why = prune.remove(key)
+            run.log(f"{key[:12]}: kept, {why}" if why else f"{key[:12]}: removed")
+
+
+@handles("packages.prune", steps=("prune",), cancelable=True)
+def prune_packages(run: Run) -> None:
+    with run.step("prune"):
+        folder = prune.cache_folder()
+        before = disk.measure(folder, seconds=20.0)
+        run.log(f"{folder}: {before.total // 2**20} MiB")
+        try:
+            uv.run(
+                ["cache", "prune"],
+                cache=settings.UV_CACHE_DIR,
+                timeout_s=prune.CACHE_S,
+                log=run.log,
+                check=run.check,
+            )
+        except uv.UvError as error:
+            raise Problem("build-unavailable", reason="uv could not prune its cache.", evidence=str(error)) from None
+        run.log(f"now {disk.measure(folder, seconds=20.0).total // 2**20} MiB")
