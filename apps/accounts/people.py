@@ -137,6 +137,14 @@ def activate_user(*, user: User, actor: Any) -> None:
     audit.record(actor, "user.activate", workspace="", target=f"user/{user.username}")
 
 
+@transaction.atomic
+def sign_out(*, user: User, actor: Any) -> int:
+    """End every session of a user; how many there were."""
+    ended = end_sessions(user)
+    audit.record(actor, "user.sign-out", workspace="", target=f"user/{user.username}", sessions=ended)
+    return ended
+
+
 def end_sessions(user: User) -> int:
     """Sign a user out everywhere; how many sessions there were. Open pages lose their socket too."""
     mine = [
