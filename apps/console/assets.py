@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib.admin import display
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Count, QuerySet
+from django.db.models import Count
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -35,7 +35,7 @@ class Models(ConsoleAdmin):
     search_fields = ("asset__name", "version", "asset__workspace__name", "created_by__username")
     ordering = ("-created_at",)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         rows = super().get_queryset(request).select_related("asset__workspace", "tree", "created_by")
         return rows.annotate(uses=Count("deployments"))
 

@@ -19,7 +19,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 from unfold.admin import ModelAdmin
 
-from apps.console import html, verbs
+from apps.console import html
+from apps.console.verbs import Verb, page_of
 from apps.core.models import AuditRecord
 
 Text = str | Promise
@@ -61,7 +62,7 @@ class Detail:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-class ConsoleAdmin(ModelAdmin):
+class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]
     """A list with search, filters and links, and a page per object. Nothing is added, changed or deleted as a row."""
 
     actions = None
@@ -72,8 +73,8 @@ class ConsoleAdmin(ModelAdmin):
     preserve_filters = False
     change_list_template = "console/list.html"
     empty_value_display = html.NONE
-    verbs: ClassVar[Sequence[type[verbs.Verb]]] = ()
-    list_verbs: ClassVar[Sequence[type[verbs.Verb]]] = ()
+    verbs: ClassVar[Sequence[type[Verb]]] = ()
+    list_verbs: ClassVar[Sequence[type[Verb]]] = ()
     heading: ClassVar[Text] = ""
     hint: ClassVar[Text] = ""
     nothing: ClassVar[Text] = ""
@@ -100,10 +101,10 @@ class ConsoleAdmin(ModelAdmin):
         context = self.admin_site.each_context
         found = [path("", wrap(require_safe(self.changelist_view)), name=f"{stem}_changelist"), *self.more_urls(stem)]
         for verb in self.list_verbs:
-            view = verbs.page_of(verb, context, lambda _request, _id: None)
+            view = page_of(verb, context, lambda _request, _id: None)
             found.append(path(f"{verb.name}/", wrap(view), name=f"{stem}_{verb.name}"))
         for verb in self.verbs:
-            view = verbs.page_of(verb, context, self.find)
+            view = page_of(verb, context, self.find)
             found.append(path(f"<str:object_id>/{verb.name}/", wrap(view), name=f"{stem}_{verb.name}"))
         found.append(path("<str:object_id>/", wrap(require_safe(self.detail_view)), name=f"{stem}_change"))
         return found

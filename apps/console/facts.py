@@ -145,7 +145,8 @@ def operations_of_a_day() -> list[tuple[str, str, Any, int]]:
     since = timezone.now() - timedelta(hours=24)
     recent = Operation.objects.filter(created_at__gt=since).order_by()
     counts = dict(recent.values_list("state").annotate(Count("pk")))
-    return [(each.value, each.tone, each.label, counts.get(each.value, 0)) for each in OperationState]
+    found = [(each, counts.get(each.value, 0)) for each in OperationState]
+    return [(each.value, each.tone if count else "idle", each.label, count) for each, count in found]
 
 
 def troubles() -> list[Operation]:

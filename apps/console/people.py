@@ -7,7 +7,7 @@ from typing import Any
 from allauth.mfa.models import Authenticator
 from django.contrib.admin import display
 from django.contrib.auth import get_user_model
-from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, OuterRef
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -45,7 +45,7 @@ class Users(ConsoleAdmin):
         user_verbs.Deactivate,
     )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         return (
             super()
             .get_queryset(request)
@@ -120,7 +120,7 @@ class Workspaces(ConsoleAdmin):
     list_verbs = (member_verbs.CreateWorkspace,)
     verbs = (member_verbs.GiveRoleHere, member_verbs.DescribeWorkspace)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         return (
             super()
             .get_queryset(request)

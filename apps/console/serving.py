@@ -62,7 +62,7 @@ class Endpoints(ConsoleAdmin):
     ordering = ("name",)
     verbs = (serving_verbs.DeleteEndpoint,)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[OnlineEndpoint]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         rows = super().get_queryset(request).select_related("workspace", "created_by")
         return rows.annotate(deployed=Count("deployments"))
 
@@ -151,7 +151,7 @@ class Deployments(ConsoleAdmin):
     ordering = ("endpoint__name", "name")
     verbs = (serving_verbs.DeleteDeployment,)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[OnlineDeployment]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         rows = super().get_queryset(request)
         return with_ready(rows.select_related("endpoint__workspace", "model__asset", "created_by", "serving"))
 
@@ -254,7 +254,7 @@ class Instances(ConsoleAdmin):
     ordering = ("set__owner_key", "index")
     verbs = (serving_verbs.RestartReplica, serving_verbs.StartReplica, serving_verbs.StopReplica)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Replica]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("set")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:  # noqa: ARG002 -- Django's

@@ -21,7 +21,7 @@ from apps.accounts.policy import is_administrator
 View = Callable[..., HttpResponseBase]
 
 
-class ConsoleSite(UnfoldAdminSite):
+class ConsoleSite(UnfoldAdminSite):  # type: ignore[misc]
     """Administrators only. There is no sign-in form here: the studio's is the only one, second factor included."""
 
     site_title = _("Console")
@@ -46,7 +46,7 @@ class ConsoleSite(UnfoldAdminSite):
         protected = csrf_protect(guarded)
         return protected if cacheable else never_cache(protected)
 
-    def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
+    def get_urls(self) -> list[URLPattern | URLResolver]:
         """None of Django's own pages (login, password, history, autocomplete …), only those of this console."""
         from apps.console import pages  # noqa: PLC0415 -- the pages need the site
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from django import forms
 from django.contrib.admin import display
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
@@ -41,7 +40,7 @@ class Operations(ConsoleAdmin):
     verbs = (CancelOperation,)
     detail_template = "console/operation.html"
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Operation]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("actor")
 
     @display(description=gettext_lazy("Kind"), ordering="kind")
@@ -112,7 +111,7 @@ class NewInstanceTypeForm(InstanceTypeForm):
     field_order = ("name", "cpu", "memory", "position")
 
 
-def sizes(data: dict[str, Any]) -> dict[str, int]:
+def sizes(data: dict[str, Any]) -> dict[str, Any]:
     return {
         "cpu_milli": int(data["cpu"] * 1000),
         "mem_bytes": int(data["memory"] * GIB),
@@ -260,7 +259,7 @@ class Audit(ConsoleAdmin):
     ordering = ("-at", "-pk")
     change_list_template = "console/audit.html"
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditRecord]:
+    def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("actor")
 
     def more_urls(self, stem: str) -> list[URLPattern]:

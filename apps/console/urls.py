@@ -10,5 +10,5 @@ from apps.console.site import site
 
 urlpatterns = [
     path("console", RedirectView.as_view(pattern_name="console:index")),
-    path("console/", site.urls),  # type: ignore[arg-type]
+    path("console/", site.urls),
 ]

@@ -35,8 +35,7 @@ class ConsoleForm(forms.Form):
             kind = "select" if isinstance(field.widget, forms.Select) else "input"
             if isinstance(field.widget, forms.Textarea):
                 kind = "textarea"
-            if not isinstance(field.widget, forms.CheckboxInput):
-                field.widget.attrs.setdefault("class", kind)
+            field.widget.attrs.setdefault("class", kind)
             if field.help_text and isinstance(self.auto_id, str):
                 field.widget.attrs["aria-describedby"] = f"{self.auto_id % name}-help"
 
