@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib.admin import display
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -69,10 +69,10 @@ class Models(ConsoleAdmin):
 
     def detail(self, row: Any) -> Detail:
         users = OnlineDeployment.objects.filter(model=row).select_related("endpoint__workspace")
-        path = reverse("studio:model", args=[row.asset.workspace.name, row.asset.name])
+        path = html.studio("model", row.asset.workspace.name, row.asset.name)
         return Detail(
             title=str(row),
-            studio=f"{path}?version={row.version}",
+            studio=path and f"{path}?{urlencode({'version': row.version})}",
             facts=(
                 (_("Workspace"), html.link(row.asset.workspace)),
                 (_("Type"), row.get_type_display()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django.contrib.admin import ShowFacets, SimpleListFilter
 from django.contrib.admin.utils import unquote
@@ -183,7 +184,7 @@ class Moment(Typed):
         return queryset.filter(**{self.lookup: make_aware(moment) if is_naive(moment) else moment})
 
 
-def audit_table(rows: QuerySet[AuditRecord], query: str) -> Table:
+def audit_table(rows: QuerySet[AuditRecord], **query: str) -> Table:
     """The newest records about an object, or by a person."""
     newest = rows.select_related("actor")[:RECENT]
     return Table(
@@ -194,9 +195,9 @@ def audit_table(rows: QuerySet[AuditRecord], query: str) -> Table:
             for each in newest
         ],
         empty=_("Nothing was recorded."),
-        more=html.listing(AuditRecord, query=query),
+        more=html.listing(AuditRecord, query=urlencode(query)),
     )
 
 
 def about(target: str) -> Table:
-    return audit_table(AuditRecord.objects.filter(target=target), f"target={target}")
+    return audit_table(AuditRecord.objects.filter(target=target), target=target)

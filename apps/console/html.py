@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from typing import Any
 
 from django.contrib.admin.utils import quote
 from django.db.models import Model
 from django.template.defaultfilters import filesizeformat
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -67,8 +68,11 @@ def link(row: Model | None, text: Any = None, *, code: bool = False) -> SafeStri
     return format_html('<a href="{}"{}>{}</a>', address(row), CODE if code else "", row if text is None else text)
 
 
-def out(url: str, text: Any) -> SafeString:
-    return format_html('<a href="{}">{}</a>', url, text)
+def studio(page: str, *names: Any) -> str:
+    """Where the studio shows something; empty for a name that no address can hold."""
+    with contextlib.suppress(NoReverseMatch):
+        return reverse(f"studio:{page}", args=names)
+    return ""
 
 
 CODE = SafeString(' class="mono"')

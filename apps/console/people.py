@@ -9,7 +9,6 @@ from django.contrib.admin import display
 from django.contrib.auth import get_user_model
 from django.db.models import Count, Exists, OuterRef
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -106,7 +105,7 @@ class Users(ConsoleAdmin):
                     [token_row(each) for each in row.tokens.all()],
                     empty=_("No personal access tokens."),
                 ),
-                audit_table(AuditRecord.objects.filter(actor=row), f"actor={row.username}"),
+                audit_table(AuditRecord.objects.filter(actor=row), actor=row.username),
             ),
         )
 
@@ -153,7 +152,7 @@ class Workspaces(ConsoleAdmin):
         endpoints = OnlineEndpoint.objects.filter(workspace=row)
         return Detail(
             title=row.name,
-            studio=reverse("studio:workspace", args=[row.name]),
+            studio=html.studio("workspace", row.name),
             facts=(
                 (_("Display name"), row.display_name),
                 (_("Description"), row.description or html.NONE),
@@ -179,7 +178,7 @@ class Workspaces(ConsoleAdmin):
                     ],
                     empty=_("No endpoints."),
                 ),
-                audit_table(AuditRecord.objects.filter(workspace=row.name), f"workspace={row.name}"),
+                audit_table(AuditRecord.objects.filter(workspace=row.name), workspace=row.name),
             ),
         )
 

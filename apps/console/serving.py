@@ -9,7 +9,6 @@ from django.contrib.admin import display
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -93,7 +92,7 @@ class Endpoints(ConsoleAdmin):
             title=row.name,
             state=self.state_word(row),
             problem=row.error,
-            studio=reverse("studio:endpoint", args=[row.workspace.name, row.name]),
+            studio=html.studio("endpoint", row.workspace.name, row.name),
             facts=(
                 (_("Workspace"), html.link(row.workspace)),
                 (_("Address"), html.mono(row.scoring_uri)),
@@ -194,7 +193,7 @@ class Deployments(ConsoleAdmin):
             title=str(row),
             state=self.state_word(row),
             problem=row.error,
-            studio=reverse("studio:deployment", args=[row.endpoint.workspace.name, row.endpoint.name, row.name]),
+            studio=html.studio("deployment", row.endpoint.workspace.name, row.endpoint.name, row.name),
             facts=(
                 (_("Endpoint"), html.link(row.endpoint)),
                 (_("Workspace"), html.link(row.endpoint.workspace)),

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib.admin import display
 from django.http import HttpRequest
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -69,7 +69,7 @@ class Operations(ConsoleAdmin):
 
     def detail(self, row: Any) -> Detail:
         workspace = Workspace.objects.filter(name=row.workspace).first()
-        studio = reverse("studio:operation", args=[workspace.name, row.pk]) if workspace else ""
+        studio = html.studio("operation", workspace.name, row.pk) if workspace else ""
         return Detail(
             title=row.kind,
             state=self.state_word(row),
