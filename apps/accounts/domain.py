@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from apps.accounts.models import Membership, PersonalToken, Role, User, Workspace
-from apps.core import audit
+from apps.core import audit, events
 from apps.core.errors import Problem
 
 TOKEN_PREFIX = "pwt_"  # noqa: S105 -- not a secret: lets scanners recognise leaked tokens
@@ -69,6 +69,7 @@ def set_role(*, workspace: Workspace, user: User, role: str | None, actor: Any, 
     before = Membership.objects.filter(workspace=workspace, user=user).values_list("role", flat=True).first()
     if role is None:
         Membership.objects.filter(workspace=workspace, user=user).delete()
+        events.ended(user.pk)  # open pages learn of nothing any more
     else:
         Membership.objects.update_or_create(workspace=workspace, user=user, defaults={"role": Role(role)})
     audit.record(

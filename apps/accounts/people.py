@@ -117,6 +117,8 @@ def deactivate_user(*, user: User, actor: Any, successor: User | None = None) ->
         raise Problem("last-administrator", user=user.username)
     if getattr(actor, "pk", None) == user.pk:
         raise Problem("own-account", what="deactivate it")
+    owned = Workspace.objects.filter(memberships__user=user, memberships__role=Role.OWNER)
+    list(owned.select_for_update(of=("self",)).order_by("pk"))  # no other owner may leave meanwhile
     for workspace in sole_workspaces(user):
         if successor is None or successor.pk == user.pk or not successor.is_active:
             names = ", ".join(each.name for each in sole_workspaces(user))

@@ -291,7 +291,8 @@ class Audit(ConsoleAdmin):
 
     @display(description=gettext_lazy("Detail"))
     def facts(self, row: AuditRecord) -> Any:
-        text = ", ".join(f"{name}: {value}" for name, value in row.detail.items() if name != "operation")
+        told = sorted(row.detail.items(), key=lambda each: each[0] != "reason")
+        text = ", ".join(f"{name}: {value}" for name, value in told if name not in {"operation", "replica"})
         return text[:80] + ("…" if len(text) > 80 else "") or html.NONE  # noqa: PLR2004
 
     def detail(self, row: Any) -> Detail:

@@ -186,3 +186,19 @@ def test_two_owners_cannot_leave_together():
     found = race(*[lambda user=each: domain.remove_member(workspace=workspace, user=user, actor=ada) for each in two])
     assert found == ["done", "last-owner"]
     assert Membership.objects.filter(workspace=workspace, role="owner").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_owner_cannot_leave_while_the_other_is_deactivated():
+    ada = make_administrator()
+    workspace = Workspace.objects.create(name="lab")
+    olga, otto = [User.objects.create_user(username=name) for name in ("olga", "otto")]
+    for each in (olga, otto):
+        Membership.objects.create(user=each, workspace=workspace, role="owner")
+    found = race(
+        lambda: domain.remove_member(workspace=workspace, user=olga, actor=ada),
+        lambda: people.deactivate_user(user=otto, actor=ada),
+    )
+    assert found == ["done", "last-owner"]
+    owners = Membership.objects.filter(workspace=workspace, role="owner", user__is_active=True)
+    assert owners.count() == 1

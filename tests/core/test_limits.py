@@ -44,3 +44,8 @@ def test_nonsense_is_refused(name, value, code):
         limits.set_limit(name=name, value=value, actor=None)
     assert met.value.code == code
     assert not AuditRecord.objects.exists()
+
+
+def test_nobody_reads_the_settings_past_the_accessor():
+    found = [path for path in (settings.BASE_DIR / "apps").rglob("*.py") if "settings.LIMITS[" in path.read_text()]
+    assert [path.name for path in found] == ["limits.py"]
