@@ -134,7 +134,7 @@ class PruneEnvironments(Verb):
         "uses is never removed."
     )
 
-    def __init__(self, request: HttpRequest, row: Any = None) -> None:
+    def __init__(self, request: Any, row: Any = None) -> None:
         super().__init__(request, row)
         asked = request.GET if {"unused_days", "budget_gib"} & set(request.GET) else {"unused_days": "30"}
         self.rules = RulesForm(asked)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from django.contrib.admin import ShowFacets, SimpleListFilter
+from django.contrib.admin import ShowFacets, SimpleListFilter, display
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -15,8 +15,10 @@ from django.shortcuts import render
 from django.urls import URLPattern, path
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
+from django.utils.html import format_html, format_html_join
 from django.utils.timezone import is_naive, make_aware
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 from unfold.admin import ModelAdmin
 
@@ -76,6 +78,7 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]
     empty_value_display = html.NONE
     verbs: ClassVar[Sequence[type[Verb]]] = ()
     list_verbs: ClassVar[Sequence[type[Verb]]] = ()
+    row_verbs: ClassVar[Sequence[type[Verb]]] = ()
     heading: ClassVar[Text] = ""
     hint: ClassVar[Text] = ""
     nothing: ClassVar[Text] = ""
@@ -144,6 +147,17 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]
             verb = each(request, row)
             if verb.fits():
                 yield Button(each.label, html.address(row, each.name), each.icon, each.danger, verb.refused())
+
+    @display(description=gettext_lazy("Actions"))
+    def tools(self, row: Any) -> Any:
+        """Links to the verbs of a row; whether one is refused just now is asked on its own page."""
+        links = [
+            (html.address(row, each.name), f"{each.label} {row}", each.label)
+            for each in self.row_verbs
+            if each(None, row).listed()
+        ]
+        shown = '<a class="btn" data-variant="outline" data-size="xs" href="{}" aria-label="{}">{}</a>'
+        return format_html('<span class="row-tools">{}</span>', format_html_join("", shown, links))
 
     def detail(self, row: Any) -> Detail:
         raise NotImplementedError

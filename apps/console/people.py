@@ -186,7 +186,7 @@ class Workspaces(ConsoleAdmin):
 class Memberships(ConsoleAdmin):
     heading = gettext_lazy("Memberships")
     hint = gettext_lazy("Who may do what in which workspace. Administrators need no role.")
-    list_display = ("user", "workspace_link", "role_word", "active")
+    list_display = ("user", "workspace_link", "role_word", "active", "tools")
     list_display_links = ("user",)
     list_filter = ("role",)
     search_fields = ("user__username", "user__email", "workspace__name")
@@ -194,6 +194,7 @@ class Memberships(ConsoleAdmin):
     list_select_related = ("user", "workspace")
     list_verbs = (member_verbs.GiveRole,)
     verbs = (member_verbs.ChangeRole, member_verbs.RemoveMember)
+    row_verbs = verbs
 
     @display(description=gettext_lazy("Workspace"), ordering="workspace__name")
     def workspace_link(self, row: Membership) -> Any:
@@ -249,11 +250,12 @@ class Tokens(ConsoleAdmin):
     heading = gettext_lazy("Tokens")
     hint = gettext_lazy("Personal access tokens. Only a digest is kept: nobody can read a token again.")
     nothing = gettext_lazy("Nobody has made a token yet. Everybody makes their own, under Access tokens in the studio.")
-    list_display = ("name", "owner", "begins", "created", "used", "expires")
+    list_display = ("name", "owner", "begins", "created", "used", "expires", "tools")
     search_fields = ("name", "hint", "user__username")
     ordering = ("-created_at",)
     list_select_related = ("user",)
     verbs = (user_verbs.RevokeToken,)
+    row_verbs = verbs
 
     @display(description=gettext_lazy("Owner"), ordering="user__username")
     def owner(self, row: PersonalToken) -> Any:

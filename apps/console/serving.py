@@ -246,12 +246,13 @@ class Instances(ConsoleAdmin):
         "The running model servers. Restart replaces one now; Stop keeps one down until an administrator starts it."
     )
     nothing = gettext_lazy("No model server runs.")
-    list_display = ("name", "deployment_link", "index", "state_word", "why", "isolated", "restarts", "since")
+    list_display = ("name", "deployment_link", "state_word", "why", "isolated", "restarts", "since", "tools")
     list_filter = ("state", "isolation", "set__driver")
     search_fields = ("name", "set__owner_key", "address")
     list_select_related = ("set",)
     ordering = ("set__owner_key", "index")
     verbs = (serving_verbs.RestartReplica, serving_verbs.StartReplica, serving_verbs.StopReplica)
+    row_verbs = verbs
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("set")

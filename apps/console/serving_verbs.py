@@ -172,6 +172,9 @@ class CancelOperation(RowVerb):
     def fits(self) -> bool:
         return self.row.live
 
+    def listed(self) -> bool:
+        return operations.can_cancel(self.row) and not self.row.cancel_requested
+
     def refused(self) -> str:
         if self.row.cancel_requested:
             return _("It is being canceled")

@@ -32,12 +32,13 @@ class Operations(ConsoleAdmin):
     heading = gettext_lazy("Operations")
     hint = gettext_lazy("Every long-running change: who began it, when, and how long it took.")
     nothing = gettext_lazy("Nothing has been changed yet.")
-    list_display = ("kind_word", "target", "workspace_word", "state_word", "who", "when", "took")
+    list_display = ("kind_word", "target", "workspace_word", "state_word", "who", "when", "took", "tools")
     list_filter = ("state", "kind")
     search_fields = ("kind", "target", "workspace", "actor__username")
     list_select_related = ("actor",)
     ordering = ("-created_at",)
     verbs = (CancelOperation,)
+    row_verbs = verbs
     detail_template = "console/operation.html"
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -177,11 +178,12 @@ class DeleteInstanceType(RowVerb):
 class InstanceTypes(ConsoleAdmin):
     heading = gettext_lazy("Instance types")
     hint = gettext_lazy("The sizes a deployment can choose. Azure's names stand for the sizes of their machines.")
-    list_display = ("name", "cores", "memory", "here", "position")
+    list_display = ("name", "cores", "memory", "here", "position", "tools")
     search_fields = ("name",)
     ordering = ("position", "name")
     list_verbs = (CreateInstanceType,)
     verbs = (ChangeInstanceType, DeleteInstanceType)
+    row_verbs = (ChangeInstanceType,)
 
     @display(description=gettext_lazy("Cores"), ordering="cpu_milli")
     def cores(self, row: InstanceType) -> Any:

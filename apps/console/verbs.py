@@ -50,7 +50,7 @@ class Verb:
     form_class: ClassVar[type[ConsoleForm]] = ConsoleForm
     sentence: ClassVar[Text] = ""
 
-    def __init__(self, request: HttpRequest, row: Any = None) -> None:
+    def __init__(self, request: Any, row: Any = None) -> None:
         self.request = request
         self.row = row
 
@@ -62,6 +62,10 @@ class Verb:
     def fits(self) -> bool:
         """Whether it makes sense for this row at all; its button is not drawn otherwise."""
         return True
+
+    def listed(self) -> bool:
+        """Whether a list offers it beside the row: asks neither the database nor who is looking."""
+        return self.fits()
 
     def refused(self) -> str:
         """Why it cannot be done now; the button is disabled and says so."""

@@ -224,3 +224,19 @@ def test_the_isolation_level_says_what_a_better_one_needs(it, settings):
     page = it.get("/console/health/").content.decode()
     assert "Isolation of driver process" in page
     assert "sees only its own files" in page
+
+
+def test_lists_offer_the_verbs_that_fit_a_row(it, world):
+    replica = world["replica"]
+    page = it.get("/console/compute/replica/").content.decode()
+    assert f'href="{html.address(replica, "restart")}" aria-label="Restart {replica.name}"' in page
+    assert f'href="{html.address(replica, "start")}"' not in page
+    Replica.objects.filter(pk=replica.pk).update(state="held")
+    page = it.get("/console/compute/replica/").content.decode()
+    assert f'href="{html.address(replica, "start")}"' in page
+    assert f'href="{html.address(replica, "stop")}"' not in page
+    can = make_operation(world["endpoint"], "online-deployment.create", lock="a")
+    cannot = make_operation(world["endpoint"], "online-endpoint.update", lock="b")
+    page = it.get("/console/core/operation/").content.decode()
+    assert html.address(can, "cancel") in page
+    assert html.address(cannot, "cancel") not in page
