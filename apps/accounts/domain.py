@@ -63,7 +63,7 @@ def set_role(*, workspace: Workspace, user: User, role: str | None, actor: Any, 
     Raises:
         Problem: "last-owner" when the workspace would be left without an owner who can sign in.
     """
-    workspace = Workspace.objects.select_for_update().get(pk=workspace.pk)  # one change of owners at a time
+    workspace = Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)  # one change of owners at a time
     if role != Role.OWNER and _only_owner(workspace, user):
         _succeed(workspace, user, successor, actor)
     before = Membership.objects.filter(workspace=workspace, user=user).values_list("role", flat=True).first()

@@ -92,8 +92,11 @@ def set_administrator(*, user: User, administrator: bool, actor: Any) -> None:
 
 
 def _other_administrators(user: User) -> list[User]:
-    """Those who can sign in, locked until the transaction ends: two cannot remove each other."""
-    rows = User.objects.select_for_update().filter(is_superuser=True, is_active=True).order_by("pk")
+    """Those who can sign in, locked until the transaction ends: two cannot remove each other.
+
+    Not their keys: audit records of other transactions that name them need not wait, and there is no deadlock.
+    """
+    rows = User.objects.select_for_update(no_key=True).filter(is_superuser=True, is_active=True).order_by("pk")
     return [each for each in list(rows) if each.pk != user.pk]
 
 
@@ -118,7 +121,7 @@ def deactivate_user(*, user: User, actor: Any, successor: User | None = None) ->
     if getattr(actor, "pk", None) == user.pk:
         raise Problem("own-account", what="deactivate it")
     owned = Workspace.objects.filter(memberships__user=user, memberships__role=Role.OWNER)
-    list(owned.select_for_update(of=("self",)).order_by("pk"))  # no other owner may leave meanwhile
+    list(owned.select_for_update(of=("self",), no_key=True).order_by("pk"))  # no other owner may leave meanwhile
     for workspace in sole_workspaces(user):
         if successor is None or successor.pk == user.pk or not successor.is_active:
             names = ", ".join(each.name for each in sole_workspaces(user))
