@@ -109,73 +109,77 @@ def packages() -> tuple[Path | None, disk.Room]:
     return found
 
 
+@require_safe
+def index(request: HttpRequest, site: ConsoleSite) -> HttpResponse:
+    parts = health.parts()
+    return site.show(
+        request,
+        "index",
+        title=_("Overview"),
+        parts=parts,
+        up=all(part.up for part in parts),
+        isolation=facts.isolation(),
+        disk=facts.disk_use(),
+        certificate=facts.certificate(),
+        replicas=facts.replicas(),
+        operations=facts.operations_of_a_day(),
+        troubles=facts.troubles(),
+        counts=[
+            (_("Users"), User.objects.filter(is_active=True).count(), html.listing(User)),
+            (_("Workspaces"), Workspace.objects.count(), html.listing(Workspace)),
+            (_("Endpoints"), OnlineEndpoint.objects.count(), html.listing(OnlineEndpoint)),
+            (_("Deployments"), OnlineDeployment.objects.count(), html.listing(OnlineDeployment)),
+        ],
+    )
+
+
+@require_safe
+def health_page(request: HttpRequest, site: ConsoleSite) -> HttpResponse:
+    parts = health.parts()
+    return site.show(
+        request,
+        "health",
+        title=_("Health"),
+        parts=parts,
+        up=all(part.up for part in parts),
+        isolation=facts.isolation(),
+        disk=facts.disk_use(),
+        certificate=facts.certificate(),
+        machine=facts.machine(),
+    )
+
+
+@require_safe
+def limits_page(request: HttpRequest, site: ConsoleSite) -> HttpResponse:
+    return site.show(request, "limits", title=_("Limits"), limits=limits.everything())
+
+
+@require_safe
+def caches_page(request: HttpRequest, site: ConsoleSite) -> HttpResponse:
+    folder, room = packages()
+    environments = Path(settings.HOME.environments)
+    return site.show(
+        request,
+        "caches",
+        title=_("Caches"),
+        packages=room,
+        packages_folder=folder,
+        own=bool(settings.UV_CACHE_DIR),
+        environments=disk.measure(environments),
+        environments_folder=environments,
+        overlays=disk.measure(environments / "overlays"),
+    )
+
+
 def urls(site: ConsoleSite) -> list[URLPattern]:
-    wrap = site.admin_view
-
-    @require_safe
-    def index(request: HttpRequest) -> HttpResponse:
-        parts = health.parts()
-        return site.show(
-            request,
-            "index",
-            title=_("Overview"),
-            parts=parts,
-            up=all(part.up for part in parts),
-            isolation=facts.isolation(),
-            disk=facts.disk_use(),
-            certificate=facts.certificate(),
-            replicas=facts.replicas(),
-            operations=facts.operations_of_a_day(),
-            troubles=facts.troubles(),
-            counts=[
-                (_("Users"), User.objects.filter(is_active=True).count(), html.listing(User)),
-                (_("Workspaces"), Workspace.objects.count(), html.listing(Workspace)),
-                (_("Endpoints"), OnlineEndpoint.objects.count(), html.listing(OnlineEndpoint)),
-                (_("Deployments"), OnlineDeployment.objects.count(), html.listing(OnlineDeployment)),
-            ],
-        )
-
-    @require_safe
-    def health_page(request: HttpRequest) -> HttpResponse:
-        parts = health.parts()
-        return site.show(
-            request,
-            "health",
-            title=_("Health"),
-            parts=parts,
-            up=all(part.up for part in parts),
-            isolation=facts.isolation(),
-            disk=facts.disk_use(),
-            certificate=facts.certificate(),
-            machine=facts.machine(),
-        )
-
-    @require_safe
-    def limits_page(request: HttpRequest) -> HttpResponse:
-        return site.show(request, "limits", title=_("Limits"), limits=limits.everything())
-
-    @require_safe
-    def caches_page(request: HttpRequest) -> HttpResponse:
-        folder, room = packages()
-        environments = Path(settings.HOME.environments)
-        return site.show(
-            request,
-            "caches",
-            title=_("Caches"),
-            packages=room,
-            packages_folder=folder,
-            own=bool(settings.UV_CACHE_DIR),
-            environments=disk.measure(environments),
-            environments_folder=environments,
-            overlays=disk.measure(environments / "overlays"),
-        )
-
-    nothing = page_of(PrunePackages, site.each_context, lambda _request, _id: None)
+    wrap, ours = site.admin_view, {"site": site}
+    set_limit = page_of(SetLimit, site.each_context, _limit)
+    prune_packages = page_of(PrunePackages, site.each_context, lambda _request, _id: None)
     return [
-        path("", wrap(index), name="index"),
-        path("health/", wrap(health_page), name="health"),
-        path("limits/", wrap(limits_page), name="limits"),
-        path("limits/<str:object_id>/", wrap(page_of(SetLimit, site.each_context, _limit)), name="limit"),
-        path("caches/", wrap(caches_page), name="caches"),
-        path("caches/prune/", wrap(nothing), name="caches-prune"),
+        path("", wrap(index), ours, name="index"),
+        path("health/", wrap(health_page), ours, name="health"),
+        path("limits/", wrap(limits_page), ours, name="limits"),
+        path("limits/<str:object_id>/", wrap(set_limit), name="limit"),
+        path("caches/", wrap(caches_page), ours, name="caches"),
+        path("caches/prune/", wrap(prune_packages), name="caches-prune"),
     ]
