@@ -6,15 +6,13 @@ import argparse
 import http.client
 import json
 import os
-import platform
-import shutil
 import socket
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import parts
+from cli import checks, parts
 from cli.home import Home, HomeError
 from cli.up import Ports, UpError, down, running_pid, up
 
@@ -84,26 +82,16 @@ def health(home: Home) -> dict | None:
 def doctor(home: Home) -> int:
     """Checks of the machine; exit code 1 when one of them fails."""
     home.create()
-    free = shutil.disk_usage(home.root).free
-    checks = [
-        (sys.version_info >= (3, 11), f"Python {platform.python_version()}", "Portway needs Python 3.11 or newer"),
-        (free > 2 * 2**30, f"{free // 2**30} GiB free in {home.root}", "environments need some GiB"),
-        (
-            shutil.which("bwrap") is not None,
-            "bubblewrap is installed",
-            "install bubblewrap: without it replicas are isolated less",
-        ),
-        (home.ca.exists(), f"certificate authority {home.ca}", "it is made at the first `portway up`"),
-    ]
-    for fine, text, advice in checks:
-        print(f"  {'ok  ' if fine else 'WARN'} {text if fine else advice}")
+    found = checks.machine(home)
+    for each in found:
+        print(f"  {'ok  ' if each.fine else 'WARN'} {each.text if each.fine else each.advice}")
     if not running_pid(home):
         print("  --   Portway is not running here; start it for more checks")
-        return 0 if all(fine for fine, _, _ in checks) else 1
+        return 0 if all(each.fine for each in found) else 1
     report = health(home)
     for name, part in (report or {"parts": {}})["parts"].items():
         print(f"  {'ok  ' if part['up'] else 'FAIL'} {name} {part.get('detail', '')}".rstrip())
-    return 0 if report and report["up"] and all(fine for fine, _, _ in checks) else 1
+    return 0 if report and report["up"] and all(each.fine for each in found) else 1
 
 
 def show_log(home: Home, part: str, *, lines: int, follow: bool) -> int:

@@ -5,5 +5,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("apps.api.urls")),
     path("language", set_language, name="language"),
     path("accounts/", include("allauth.urls")),
+    path("", include("apps.console.urls")),
     path("", include("apps.studio.urls")),
 ]

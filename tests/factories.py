@@ -139,3 +139,59 @@ def make_world(workspace, actor=None):
         "operation": operation,
         "token": token,
     }
+
+
+def make_build(*, requirements="scikit-learn==1.5.0", used=None, size=3 * 2**20, state="succeeded", on_disk=True):
+    """An environment on disk, with one file; `used`: when it was last asked for."""
+    from pathlib import Path
+
+    from django.conf import settings
+
+    from apps.builds.models import Build, Resolution
+
+    key = hashlib.sha256(f"build{next(_numbers)}".encode()).hexdigest()
+    path = Path(settings.HOME.environments) / key[:20]
+    if on_disk:
+        path.mkdir(parents=True)
+        (path / "pyvenv.cfg").write_text("home = /usr\n")
+    build = Build.objects.create(
+        key=key,
+        state=state,
+        path=str(path),
+        python="3.11.7",
+        requirements=requirements,
+        lock=f"{requirements}\n",
+        size_bytes=size,
+        finished_at=timezone.now(),
+        last_used_at=used or timezone.now() - timedelta(days=60),
+    )
+    Resolution.objects.create(request_key=key[::-1], build=build)
+    return build
+
+
+def make_administrator(name="ada"):
+    from apps.accounts.models import User
+
+    return User.objects.create_user(username=name, password="a long password", is_superuser=True, is_staff=True)
+
+
+def make_console_world(workspace, people):
+    """What `make_world` makes, an administrator Ada, and rows of every list of the console."""
+    from apps.accounts.models import Membership
+    from apps.compute.models import Replica
+    from apps.core import audit
+    from apps.core.models import AuditRecord
+
+    people["ada"] = people.get("ada") or make_administrator()
+    made = make_world(workspace, people["olga"])
+    made["build"] = make_build()
+    audit.record(people["olga"], "test.done", workspace=workspace.name, target="online-endpoint/flowers", why="because")
+    return {
+        **made,
+        "workspace": workspace,
+        "people": people,
+        "user": people["dan"],
+        "membership": Membership.objects.get(user=people["dan"]),
+        "replica": Replica.objects.order_by("pk").first(),
+        "record": AuditRecord.objects.first(),
+    }

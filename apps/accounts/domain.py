@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from apps.accounts.models import Membership, PersonalToken, Role, User, Workspace
-from apps.core import audit
+from apps.core import audit, events
 from apps.core.errors import Problem
 
 TOKEN_PREFIX = "pwt_"  # noqa: S105 -- not a secret: lets scanners recognise leaked tokens
@@ -27,8 +27,10 @@ def digest_of(token: str) -> str:
 
 
 @transaction.atomic
-def create_workspace(*, name: str, actor: Any, display_name: str = "", description: str = "") -> Workspace:
-    """Make a workspace; its maker becomes the owner. Raises Problem "bad-name" or "exists"."""
+def create_workspace(
+    *, name: str, actor: Any, display_name: str = "", description: str = "", owner: User | None = None
+) -> Workspace:
+    """Make a workspace; `owner`, else its maker, becomes the owner. Raises Problem "bad-name" or "exists"."""
     workspace = Workspace(name=name, display_name=display_name or name, description=description)
     try:
         workspace.clean_fields()
@@ -37,24 +39,62 @@ def create_workspace(*, name: str, actor: Any, display_name: str = "", descripti
     if Workspace.objects.filter(name__iexact=name).exists():
         raise Problem("exists", kind="Workspace", name=name)
     workspace.save()
-    if getattr(actor, "pk", None):
-        Membership.objects.create(user=actor, workspace=workspace, role=Role.OWNER)
-    audit.record(actor, "workspace.create", workspace=name, target=f"workspace/{name}")
+    first = owner or (actor if getattr(actor, "pk", None) else None)
+    if first is not None:
+        Membership.objects.create(user=first, workspace=workspace, role=Role.OWNER)
+    detail = {"owner": first.username} if first is not None else {}
+    audit.record(actor, "workspace.create", workspace=name, target=f"workspace/{name}", **detail)
     return workspace
 
 
 @transaction.atomic
-def set_role(*, workspace: Workspace, user: User, role: str | None, actor: Any) -> None:
-    """Give a user a role, or take it away with None. The last owner cannot be removed (Problem "conflict")."""
-    others = Membership.objects.filter(workspace=workspace, role=Role.OWNER).exclude(user=user)
-    was_owner = Membership.objects.filter(workspace=workspace, user=user, role=Role.OWNER).exists()
-    if was_owner and role != Role.OWNER and not others.exists():
-        raise Problem("conflict", reason=f"{user} is the only owner of workspace {workspace}.")
+def describe_workspace(*, workspace: Workspace, display_name: str, description: str, actor: Any) -> None:
+    """Change what people read of a workspace; its name is part of addresses and stays."""
+    Workspace.objects.filter(pk=workspace.pk).update(
+        display_name=display_name[:100] or workspace.name, description=description
+    )
+    audit.record(actor, "workspace.describe", workspace=workspace.name, target=f"workspace/{workspace.name}")
+
+
+@transaction.atomic
+def set_role(*, workspace: Workspace, user: User, role: str | None, actor: Any, successor: User | None = None) -> None:
+    """Give a user a role, or take it away with None. `successor` becomes owner in place of the only one.
+
+    Raises:
+        Problem: "last-owner" when the workspace would be left without an owner who can sign in.
+    """
+    workspace = Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)  # one change of owners at a time
+    if role != Role.OWNER and _only_owner(workspace, user):
+        _succeed(workspace, user, successor, actor)
+    before = Membership.objects.filter(workspace=workspace, user=user).values_list("role", flat=True).first()
     if role is None:
         Membership.objects.filter(workspace=workspace, user=user).delete()
+        events.ended(user.pk)  # open pages learn of nothing any more
     else:
         Membership.objects.update_or_create(workspace=workspace, user=user, defaults={"role": Role(role)})
-    audit.record(actor, "workspace.role", workspace=workspace.name, target=f"user/{user.username}", role=role)
+    audit.record(
+        actor, "workspace.role", workspace=workspace.name, target=f"user/{user.username}", role=role, before=before
+    )
+
+
+def remove_member(*, workspace: Workspace, user: User, actor: Any, successor: User | None = None) -> None:
+    """Take a user out of a workspace. Raises Problem "last-owner"."""
+    set_role(workspace=workspace, user=user, role=None, actor=actor, successor=successor)
+
+
+def _only_owner(workspace: Workspace, user: User) -> bool:
+    owners = Membership.objects.filter(workspace=workspace, role=Role.OWNER)
+    others = owners.filter(user__is_active=True).exclude(user=user)
+    return owners.filter(user=user).exists() and not others.exists()
+
+
+def _succeed(workspace: Workspace, user: User, successor: User | None, actor: Any) -> None:
+    if successor is None or successor.pk == user.pk or not successor.is_active:
+        raise Problem("last-owner", user=user.username, workspaces=workspace.name, target="successor")
+    Membership.objects.update_or_create(workspace=workspace, user=successor, defaults={"role": Role.OWNER})
+    audit.record(
+        actor, "workspace.role", workspace=workspace.name, target=f"user/{successor.username}", role=Role.OWNER
+    )
 
 
 @transaction.atomic

@@ -30,6 +30,11 @@ PERMISSIONS: dict[str, frozenset[Permission]] = {
 }
 
 
+def is_administrator(actor: Any) -> bool:
+    """Whether the actor runs this installation: may use the console, and everything in every workspace."""
+    return bool(getattr(actor, "is_authenticated", False) and actor.is_active and actor.is_superuser)
+
+
 def visible_workspaces(actor: Any) -> QuerySet[Workspace]:
     """The workspaces an actor may know of; every one for the operator, none for strangers."""
     if not getattr(actor, "is_authenticated", False) or not actor.is_active:

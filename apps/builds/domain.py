@@ -23,6 +23,7 @@ from apps.builds.enums import BuildState
 from apps.builds.explain import explain, hints
 from apps.builds.models import Build, Resolution
 from apps.builds.requirements import RequirementError, clean
+from apps.core import disk
 from apps.core.errors import Problem
 from runtime.overlay import OverlayError, ensure_overlay
 
@@ -105,15 +106,16 @@ def ensure(spec: EnvironmentSpec, *, log: Log, check: Check) -> Runnable:
     for remark in request.remarks:
         log(remark)
     try:
-        with _lock(request.key, check):
+        with lock_of(request.key, check):
             build = _found(request) or _build(request, log, check)
+            # before the lock is given back: who prunes sees that it is wanted, see apps.builds.prune
+            Build.objects.filter(pk=build.pk).update(last_used_at=timezone.now())
     except uv.UvError as error:
         raise _problem(error) from None
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise Problem("disk-full", evidence=str(error)) from None
         raise
-    Build.objects.filter(pk=build.pk).update(last_used_at=timezone.now())
     bytecode.compile_later(Path(build.path), request.interpreter)
     log(f"environment {build.key[:12]}, Python {build.python}")
     # Asked of the base interpreter: the environment's own would run what its packages brought with our rights.
@@ -154,7 +156,7 @@ def _build(request: Request, log: Log, check: Check) -> Build:
         log(line)
 
     try:
-        with _lock(key, check):
+        with lock_of(key, check):
             if not (path / MARK).exists():
                 _install(path, lock, request.interpreter, tee, check)
     except BaseException as error:
@@ -167,6 +169,7 @@ def _build(request: Request, log: Log, check: Check) -> Build:
 
 def _ended(build: Build, state: BuildState, lines: list[str], error: dict[str, Any] | None) -> None:
     build.state, build.error, build.finished_at = state, error, timezone.now()
+    build.size_bytes = disk.measure(Path(build.path)).total
     build.log = "\n".join(lines)[-LOG_LIMIT:]
     build.save()
 
@@ -247,7 +250,7 @@ def _problem(error: BaseException) -> Problem:
 
 
 @contextmanager
-def _lock(name: str, check: Check) -> Iterator[None]:
+def lock_of(name: str, check: Check) -> Iterator[None]:
     """One build of a key at a time on this machine; the lock ends with its process."""
     folder = Path(settings.HOME.environments) / "locks"
     folder.mkdir(parents=True, exist_ok=True)

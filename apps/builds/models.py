@@ -22,6 +22,7 @@ class Build(models.Model):
     started_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)
     last_used_at = models.DateTimeField(null=True)
+    size_bytes = models.PositiveBigIntegerField(null=True, help_text="on disk, when it was last looked at")
 
     class Meta:
         ordering = ["-started_at"]

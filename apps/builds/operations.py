@@ -1,9 +1,12 @@
-"""Recipes of operations on environments."""
+"""Recipes that build environments, and that take them and packages away."""
 
 from __future__ import annotations
 
-from apps.builds import domain
+from django.conf import settings
+
+from apps.builds import domain, prune, uv
 from apps.builds.versions import spec_of
+from apps.core import disk
 from apps.core.errors import Problem
 from apps.core.operations import Run, handles
 from apps.registry.models import EnvironmentVersion
@@ -16,3 +19,33 @@ def build_environment(run: Run) -> None:
         raise Problem("not-found", kind="environment", name=run.operation.target)
     with run.step("environment"):
         domain.ensure(spec_of(version), log=run.log, check=run.check)
+
+
+@handles("environments.prune", steps=("prune",), cancelable=True)
+def prune_environments(run: Run) -> None:
+    """One after the other; a cancel keeps those whose turn has not come."""
+    with run.step("prune"):
+        prune.sweep_trash()
+        for key in run.payload["keys"]:
+            run.check()
+            why = prune.remove(key)
+            run.log(f"{key[:12]}: kept, {why}" if why else f"{key[:12]}: removed")
+
+
+@handles("packages.prune", steps=("prune",), cancelable=True)
+def prune_packages(run: Run) -> None:
+    with run.step("prune"):
+        folder = prune.cache_folder()
+        before = disk.measure(folder, seconds=20.0)
+        run.log(f"{folder}: {before.total // 2**20} MiB")
+        try:
+            uv.run(
+                ["cache", "prune"],
+                cache=settings.UV_CACHE_DIR,
+                timeout_s=prune.CACHE_S,
+                log=run.log,
+                check=run.check,
+            )
+        except uv.UvError as error:
+            raise Problem("build-unavailable", reason="uv could not prune its cache.", evidence=str(error)) from None
+        run.log(f"now {disk.measure(folder, seconds=20.0).total // 2**20} MiB")

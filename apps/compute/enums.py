@@ -10,6 +10,7 @@ class ReplicaState(models.TextChoices):
     BACKOFF = "backoff", _("Waiting to restart")
     FAILED = "failed", _("Failed")
     DRAINING = "draining", _("Draining")
+    HELD = "held", _("Stopped by an administrator")
 
     @property
     def tone(self) -> str:
@@ -21,4 +22,5 @@ class ReplicaState(models.TextChoices):
             "backoff": "degraded",
             "failed": "failed",
             "draining": "idle",
+            "held": "idle",
         }[self]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from apps.core.models import AuditRecord
 
 
@@ -15,4 +17,5 @@ def record(actor: Any, action: str, *, workspace: str, target: str, **detail: An
         workspace=workspace,
         target=target,
         detail=detail,
+        request=structlog.contextvars.get_contextvars().get("request", ""),
     )

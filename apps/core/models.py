@@ -100,6 +100,7 @@ class AuditRecord(models.Model):
     workspace = models.CharField(max_length=64, blank=True, db_index=True)
     target = models.CharField(max_length=200, db_index=True)
     detail = models.JSONField(default=dict)
+    request = models.CharField(max_length=64, blank=True, db_index=True, help_text="x-request-id, as in the access log")
 
     class Meta:
         ordering = ["-at", "-pk"]
@@ -115,6 +116,17 @@ class Lease(models.Model):
     holder = models.CharField(max_length=80, blank=True)
     token = models.PositiveBigIntegerField(default=0)
     expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Limit(models.Model):
+    """What an administrator set instead of a default of `settings.LIMITS`; read through `apps.core.limits`."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    value = models.PositiveBigIntegerField()
+    changed_at = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:
         return self.name

@@ -83,9 +83,17 @@ def steps_of(kind: str) -> tuple[str, ...]:
 
 
 def start(
-    kind: str, *, workspace: str, target: str, lock: str, actor: Any, payload: dict[str, Any], resource_url: str = ""
+    kind: str,
+    *,
+    workspace: str,
+    target: str,
+    lock: str,
+    actor: Any,
+    payload: dict[str, Any],
+    resource_url: str = "",
+    detail: dict[str, Any] | None = None,
 ) -> Operation:
-    """Write the operation and its audit record in the caller's transaction; a worker runs it after commit.
+    """Write the operation and its audit record (with `detail`) in the caller's transaction; a worker runs it later.
 
     Raises:
         Problem: "busy", another live operation holds `lock`.
@@ -106,7 +114,7 @@ def start(
     except IntegrityError:
         running = Operation.objects.filter(lock=lock, state__in=OperationState.live()).first()
         raise Problem("busy", subject=target, kind=running.kind if running else "") from None
-    audit.record(actor, kind, workspace=workspace, target=target, operation=str(operation.id))
+    audit.record(actor, kind, workspace=workspace, target=target, **(detail or {}), operation=str(operation.id))
     events.changed(workspace, f"operation:{operation.id}", target)
     wake(operation.id)
     return operation

@@ -10,8 +10,9 @@ from django.db.models import F
 
 from apps.builds import domain as builds
 from apps.compute import domain as compute
-from apps.compute.models import ReplicaSet
-from apps.core import events, leases
+from apps.compute.enums import ReplicaState
+from apps.compute.models import Replica, ReplicaSet
+from apps.core import events, leases, limits
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.core.operations import Run, handles
@@ -66,7 +67,7 @@ def put_route(endpoint: OnlineEndpoint) -> None:
             for each in endpoint.deployments.exclude(serving=None).select_related("serving").order_by("name")
         ],
         public=endpoint.public_network_access,
-        rate_per_second=settings.LIMITS["requests_per_second"],
+        rate_per_second=limits.get("requests_per_second"),
     )
 
 
@@ -276,3 +277,51 @@ def _stop_all(run: Run, deployment: OnlineDeployment) -> None:
     for replica_set in ReplicaSet.objects.filter(owner_key=deployment.owner_key):
         run.log(f"stopping {replica_set.replicas.count()} instances of revision {replica_set.revision}")
         compute.destroy(replica_set)
+
+
+def _replica(run: Run) -> Replica | None:
+    """The instance an administrator named; None when it was scaled in or replaced meanwhile: nothing is left to do."""
+    return Replica.objects.select_related("set").filter(pk=run.payload["replica"]).first()
+
+
+@handles("replica.restart", steps=("drain", "stop", "start", "route"))
+def restart_replica(run: Run) -> None:
+    replica = _replica(run)
+    if replica is None:
+        return
+    started = replica.started_at.isoformat() if replica.started_at else ""
+    if started == run.payload["started"] and replica.state != ReplicaState.PENDING:  # else an earlier attempt did it
+        with compute.taken_out(replica) as out:
+            with run.step("drain"):
+                gateway.publish_or_fail()
+            with run.step("stop"):
+                compute.restart_replica(out)
+    _come_up(run, replica.set)
+
+
+@handles("replica.stop", steps=("drain", "stop"))
+def stop_replica(run: Run) -> None:
+    replica = _replica(run)
+    if replica is None or replica.state == ReplicaState.HELD:
+        return
+    with compute.taken_out(replica) as out:
+        with run.step("drain"):
+            gateway.publish_or_fail()
+        with run.step("stop"):
+            compute.stop_replica(out, run.payload["reason"])
+
+
+@handles("replica.start", steps=("start", "route"))
+def start_replica(run: Run) -> None:
+    replica = _replica(run)
+    if replica is None:
+        return
+    compute.start_replica(replica)
+    _come_up(run, replica.set)
+
+
+def _come_up(run: Run, replica_set: ReplicaSet) -> None:
+    with run.step("start"):
+        _settle(run, replica_set, timeout_s=settings.START_DEADLINE_S)
+    with run.step("route"):
+        gateway.publish_or_fail()

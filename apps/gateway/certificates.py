@@ -59,6 +59,14 @@ def ensure_certificates(
     return Certificates(ca_pem, crt_path, key_path, names, leaf.not_valid_after_utc, renewed)
 
 
+def expiry(folder: Path) -> dt.datetime | None:
+    """When the front door's certificate runs out; None when there is none to read."""
+    try:
+        return x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return None
+
+
 def _names(extra: Iterable[str]) -> tuple[str, ...]:
     host = socket.gethostname()
     return tuple(dict.fromkeys(name for name in ("localhost", host, "127.0.0.1", "::1", *extra) if name))

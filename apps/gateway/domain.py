@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.compute.domain import addresses
-from apps.core import leases
+from apps.core import leases, limits
 from apps.core.errors import Problem
 from apps.gateway import envoy
 from apps.gateway.models import EndpointKey, Publication, Route
@@ -82,6 +82,11 @@ def put_route(
             },
         },
     )
+
+
+def set_rate(per_second: int) -> None:
+    """Give every route this limit; the controller publishes it within seconds."""
+    Route.objects.update(rate_per_second=per_second)
 
 
 def drop_route(endpoint: str) -> None:
@@ -181,7 +186,7 @@ def front() -> envoy.Front:
 
 def write_bootstrap() -> None:
     """What Envoy is started with: its bootstrap, and a configuration as the database has it now."""
-    Route.objects.update(rate_per_second=settings.LIMITS["requests_per_second"])  # the operator may have changed it
+    set_rate(limits.get("requests_per_second"))  # the operator may have changed it
     setup = front()
     setup.xds.mkdir(parents=True, exist_ok=True)
     draft = setup.xds.parent / "bootstrap.json.draft"

@@ -20,6 +20,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
+from apps.core import limits
 from apps.core.errors import Problem
 from apps.registry.models import Tree, Upload
 
@@ -98,10 +99,10 @@ class Room:
     """How many bytes and files one upload or import may still write."""
 
     def __init__(self) -> None:
-        self.limit = settings.LIMITS["upload_bytes"]
+        self.limit = limits.get("upload_bytes")
         self.left = min(self.limit, shutil.disk_usage(settings.HOME.uploads).free - KEPT_FREE)
         self.disk = self.left < self.limit
-        self.files = settings.LIMITS["upload_files"]
+        self.files = self.most_files = limits.get("upload_files")
 
     def take(self, size: int) -> None:
         self.left -= size
@@ -113,7 +114,7 @@ class Room:
     def file(self) -> None:
         self.files -= 1
         if self.files < 0:
-            raise Problem("upload-refused", reason=f"it has more than {settings.LIMITS['upload_files']} files")
+            raise Problem("upload-refused", reason=f"it has more than {self.most_files} files")
 
 
 def collect() -> int:

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from django.conf import settings
-
 from apps.accounts.models import Workspace
+from apps.core import limits
 from apps.core.errors import Problem
 from apps.registry import storage
 from apps.registry.models import Upload
@@ -130,22 +129,20 @@ def _check_directory(archive: Any) -> None:
     archive.seek(0)
     if end is None:
         raise zipfile.BadZipFile("File is not a zip file")
-    if end[DIRECTORY_SIZE] > settings.LIMITS["upload_files"] * (PATH_LIMIT + 200):
-        raise Problem(
-            "upload-refused", reason=f"it has too many members; {settings.LIMITS['upload_files']} are allowed"
-        )
+    most = limits.get("upload_files")
+    if end[DIRECTORY_SIZE] > most * (PATH_LIMIT + 200):
+        raise Problem("upload-refused", reason=f"it has too many members; {most} are allowed")
 
 
 def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
     """What the archive says of itself, before a byte is unpacked."""
-    limits = settings.LIMITS
-    if len(members) > limits["upload_files"]:
-        raise Problem("upload-refused", reason=f"it has {len(members)} members; {limits['upload_files']} are allowed")
+    most_files, most_bytes = limits.get("upload_files"), limits.get("upload_bytes")
+    if len(members) > most_files:
+        raise Problem("upload-refused", reason=f"it has {len(members)} members; {most_files} are allowed")
     declared = sum(member.file_size for member in members)
-    if declared > limits["upload_bytes"]:
-        raise Problem(
-            "upload-too-large", limit=f"{limits['upload_bytes'] // 2**20} MiB", evidence=f"it declares {declared} bytes"
-        )
+    if declared > most_bytes:
+        limit = f"{most_bytes // 2**20} MiB"
+        raise Problem("upload-too-large", limit=limit, evidence=f"it declares {declared} bytes")
     for member in members:
         safe_path(member.filename)
         mode = member.external_attr >> 16
@@ -191,11 +188,9 @@ def write(files: Sequence[Any], paths: Sequence[str], folder: Path) -> None:
     names = list(paths) or [each.name for each in files]
     if len(names) != len(files):
         raise Problem("upload-refused", reason=f"{len(files)} files came with {len(names)} paths")
-    if len(files) > settings.LIMITS["upload_files"]:
-        raise Problem(
-            "upload-refused", reason=f"it has {len(files)} files; {settings.LIMITS['upload_files']} are allowed"
-        )
     room = storage.Room()
+    if len(files) > room.most_files:
+        raise Problem("upload-refused", reason=f"it has {len(files)} files; {room.most_files} are allowed")
     if sum(each.size or 0 for each in files) > room.limit:
         room.take(room.limit + 1)
     for each, name in zip(files, names, strict=True):

@@ -21,17 +21,23 @@ class Changes(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
             return
         self.group = events.group(name)
         await self.channel_layer.group_add(self.group, self.channel_name)
+        await self.channel_layer.group_add(events.user_group(self.scope["user"].pk), self.channel_name)
         await self.accept()
 
     async def disconnect(self, code: int) -> None:  # noqa: ARG002 -- channels' signature
         if self.group:
             await self.channel_layer.group_discard(self.group, self.channel_name)
+            await self.channel_layer.group_discard(events.user_group(self.scope["user"].pk), self.channel_name)
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Pages have nothing to say here."""
 
     async def changed(self, event: dict[str, Any]) -> None:
         await self.send_json({"changed": event["topics"]})
+
+    async def ended(self, _event: dict[str, Any]) -> None:
+        """The user was deactivated or signed out by an administrator."""
+        await self.close()
 
     @database_sync_to_async  # type: ignore[untyped-decorator]
     def _visible(self, name: str) -> bool:

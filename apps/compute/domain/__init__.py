@@ -1,5 +1,12 @@
 """Verbs on replica sets, replicas and instance types."""
 
+from apps.compute.domain.operators import (
+    STOPPABLE,
+    restart_replica,
+    start_replica,
+    stop_replica,
+    taken_out,
+)
 from apps.compute.domain.recipes import (
     OWNER,
     Recipe,
@@ -20,6 +27,7 @@ from apps.compute.domain.sets import (
     ensure_set,
     failure,
     halt,
+    held_count,
     ready_count,
     reconcile,
     scale,
@@ -28,12 +36,19 @@ from apps.compute.domain.sets import (
     stop_draining,
     sweep_orphans,
 )
-from apps.compute.domain.sizes import SIZES, instance_type, seed_instance_types, usable
+from apps.compute.domain.sizes import (
+    SIZES,
+    instance_type,
+    save_instance_type,
+    seed_instance_types,
+    usable,
+)
 from apps.compute.domain.usage import usage
 
 __all__ = [
     "OWNER",
     "SIZES",
+    "STOPPABLE",
     "Recipe",
     "addresses",
     "destroy",
@@ -42,6 +57,7 @@ __all__ = [
     "failure",
     "halt",
     "handle_of",
+    "held_count",
     "instance_type",
     "last_line",
     "logs",
@@ -50,13 +66,18 @@ __all__ = [
     "ready_count",
     "reconcile",
     "replica_name",
+    "restart_replica",
+    "save_instance_type",
     "scale",
     "seed_instance_types",
     "settle",
     "spec_of",
     "stand_down",
+    "start_replica",
     "stop_draining",
+    "stop_replica",
     "sweep_orphans",
+    "taken_out",
     "update",
     "usable",
     "usage",

@@ -136,6 +136,11 @@ def ready_count(replica_set: ReplicaSet) -> int:
     return replica_set.replicas.filter(state=ReplicaState.READY, index__lt=replica_set.desired).count()
 
 
+def held_count(replica_set: ReplicaSet) -> int:
+    """How many of the wanted replicas an administrator keeps down: nobody waits for them."""
+    return replica_set.replicas.filter(state=ReplicaState.HELD, index__lt=replica_set.desired).count()
+
+
 def failure(replica_set: ReplicaSet) -> Problem | None:
     """The reason why a set will not come up, once one of its replicas is given up."""
     replica = replica_set.replicas.filter(state=ReplicaState.FAILED).first()
@@ -143,7 +148,7 @@ def failure(replica_set: ReplicaSet) -> Problem | None:
 
 
 def settle(replica_set: ReplicaSet, *, tick: Callable[[], None], timeout_s: float) -> None:
-    """Reconcile until every wanted replica is ready.
+    """Reconcile until every wanted replica is ready, apart from those an administrator holds.
 
     Args:
         tick: called every round; raise there to give up early.
@@ -154,7 +159,7 @@ def settle(replica_set: ReplicaSet, *, tick: Callable[[], None], timeout_s: floa
     deadline = time.monotonic() + timeout_s
     while True:
         reconcile(replica_set, wait_s=2.0)
-        if ready_count(replica_set) >= replica_set.desired:
+        if ready_count(replica_set) + held_count(replica_set) >= replica_set.desired:
             return
         problem = failure(replica_set)
         if problem is not None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+from django.db import transaction
+
 from apps.compute.models import InstanceType
+from apps.core import audit
 from apps.core.errors import Problem
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+CPU_RANGE = (100, 1_024_000)
+MEM_RANGE = (64 * 2**20, 64 * 2**40)
 
 
 def instance_type(name: str) -> InstanceType:
@@ -18,6 +28,37 @@ def instance_type(name: str) -> InstanceType:
             target="instanceType",
         )
     return found
+
+
+@transaction.atomic
+def save_instance_type(
+    *, name: str, cpu_milli: int, mem_bytes: int, position: int, actor: Any, new: bool = False
+) -> InstanceType:
+    """Add a size to the catalogue, or change one; what runs keeps its size until its deployment is rolled out anew.
+
+    Raises:
+        Problem: "bad-name", "exists" (for a new one), "not-found" (for a change), "bad-field".
+    """
+    found = InstanceType.objects.filter(name__iexact=name).first()
+    if new and found is not None:
+        raise Problem("exists", kind="Instance type", name=found.name, target="name")
+    if not new and found is None:
+        raise Problem("not-found", kind="instance type", name=name)
+    if not NAME.fullmatch(name):
+        rule = "letters, digits, dots, dashes and underscores, at most 60"
+        raise Problem("bad-name", kind="instance type", name=name, rule=rule, target="name")
+    for field, value, (least, most) in (("cpu", cpu_milli, CPU_RANGE), ("memory", mem_bytes, MEM_RANGE)):
+        if not least <= value <= most:
+            raise Problem("bad-field", field=field, reason=f"must be {least} to {most}, not {value}", target=field)
+    before = {} if found is None else {"cpu_milli": found.cpu_milli, "mem_bytes": found.mem_bytes}
+    row, _ = InstanceType.objects.update_or_create(
+        name=found.name if found else name,
+        defaults={"cpu_milli": cpu_milli, "mem_bytes": mem_bytes, "position": position},
+    )
+    after = {"cpu_milli": cpu_milli, "mem_bytes": mem_bytes, "position": position}
+    action = "instance-type.create" if new else "instance-type.update"
+    audit.record(actor, action, workspace="", target=f"instance-type/{row.name}", before=before, after=after)
+    return row
 
 
 def seed_instance_types() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 
 from apps.compute import domain as compute
+from apps.core import limits
 from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
@@ -124,21 +124,20 @@ def _assign(deployment: OnlineDeployment, spec: DeploymentSpec) -> None:
 
 
 def _check_limits(endpoint: OnlineEndpoint) -> None:
-    limits = settings.LIMITS
-    if endpoint.deployments.count() >= limits["deployments_per_endpoint"]:
-        raise Problem("limit", limit=limits["deployments_per_endpoint"], what="deployments of one endpoint")
-    if OnlineDeployment.objects.count() >= limits["deployments"]:
-        raise Problem("limit", limit=limits["deployments"], what="deployments")
+    if endpoint.deployments.count() >= (most := limits.get("deployments_per_endpoint")):
+        raise Problem("limit", limit=most, what="deployments of one endpoint")
+    if OnlineDeployment.objects.count() >= (most := limits.get("deployments")):
+        raise Problem("limit", limit=most, what="deployments")
 
 
 def _check_spec(spec: DeploymentSpec) -> None:
-    limits = settings.LIMITS
+    timeout = limits.get("request_timeout_ms")
     compute.instance_type(spec.instance_type)
     bounds = [
-        ("sku.capacity", spec.instance_count, 1, limits["instances_per_deployment"]),
-        ("requestSettings.requestTimeout", spec.request_timeout_ms, 1, limits["request_timeout_ms"]),
+        ("sku.capacity", spec.instance_count, 1, limits.get("instances_per_deployment")),
+        ("requestSettings.requestTimeout", spec.request_timeout_ms, 1, timeout),
         ("requestSettings.maxConcurrentRequestsPerInstance", spec.max_concurrent_requests, 1, 10_000),
-        ("requestSettings.maxQueueWait", spec.max_queue_wait_ms, 0, limits["request_timeout_ms"]),
+        ("requestSettings.maxQueueWait", spec.max_queue_wait_ms, 0, timeout),
     ]
     for name, value, least, most in bounds:
         if not least <= value <= most:

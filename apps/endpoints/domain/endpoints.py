@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from apps.accounts.models import Workspace
-from apps.core import audit, states
+from apps.core import audit, limits, states
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.endpoints.domain.common import begin, locked
@@ -37,8 +36,8 @@ def add_endpoint(workspace: Workspace, name: str, spec: EndpointSpec, actor: Any
     _check_keys(spec)
     if OnlineEndpoint.objects.filter(name__iexact=name).exists():
         raise Problem("exists", kind="Endpoint", name=name, target="name")
-    if OnlineEndpoint.objects.count() >= settings.LIMITS["endpoints"]:
-        raise Problem("limit", limit=settings.LIMITS["endpoints"], what="endpoints")
+    if OnlineEndpoint.objects.count() >= (most := limits.get("endpoints")):
+        raise Problem("limit", limit=most, what="endpoints")
     try:
         with transaction.atomic():
             endpoint = OnlineEndpoint.objects.create(

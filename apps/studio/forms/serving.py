@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import Workspace
 from apps.compute.models import InstanceType
+from apps.core import limits
 from apps.core.errors import Problem
 from apps.endpoints.enums import AuthMode
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
@@ -99,13 +99,13 @@ class DeploymentEditForm(StudioForm):
     instance_count = forms.IntegerField(
         label=_("Instances"),
         min_value=1,
-        max_value=settings.LIMITS["instances_per_deployment"],
+        max_value=limits.RULES["instances_per_deployment"].most,
         initial=1,
     )
     request_timeout_ms = forms.IntegerField(
         label=_("Request timeout (ms)"),
         min_value=1,
-        max_value=settings.LIMITS["request_timeout_ms"],
+        max_value=limits.RULES["request_timeout_ms"].most,
         initial=5000,
     )
     max_concurrent_requests = forms.IntegerField(
@@ -229,5 +229,5 @@ class ScaleForm(StudioForm):
     instance_count = forms.IntegerField(
         label=_("Instances"),
         min_value=1,
-        max_value=settings.LIMITS["instances_per_deployment"],
+        max_value=limits.RULES["instances_per_deployment"].most,
     )

@@ -37,6 +37,11 @@ OPERATIONS = {
     "model.register": gettext_lazy("Register model"),
     "environment.build": gettext_lazy("Build environment"),
     "environment.register": gettext_lazy("Register environment"),
+    "replica.restart": gettext_lazy("Restart instance"),
+    "replica.stop": gettext_lazy("Stop instance"),
+    "replica.start": gettext_lazy("Start instance"),
+    "environments.prune": gettext_lazy("Prune environments"),
+    "packages.prune": gettext_lazy("Prune package cache"),
 }
 STEPS = {
     "endpoint": gettext_lazy("Endpoint"),
@@ -46,6 +51,7 @@ STEPS = {
     "route": gettext_lazy("Route"),
     "drain": gettext_lazy("Drain old instances"),
     "stop": gettext_lazy("Stop instances"),
+    "prune": gettext_lazy("Prune"),
 }
 
 

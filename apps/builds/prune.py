@@ -1,0 +1,229 @@
+"""Environments and downloaded packages on disk: what there is, who uses it, and taking away what nobody does.
+
+An environment is in use while a replica set was made from it: that covers what runs, what is being started and what an
+administrator holds. One that was asked for a moment ago is kept as well: its replica set may not have been written yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from apps.builds import uv
+from apps.builds.domain import lock_of
+from apps.builds.enums import BuildState
+from apps.builds.models import Build
+from apps.compute.models import ReplicaSet
+from apps.core import disk, operations
+from apps.core.errors import Problem
+from apps.core.models import Operation
+
+log = structlog.get_logger(__name__)
+
+FRESH = timedelta(hours=1)
+STUCK = timedelta(days=1)
+LOCK = "environments"
+TARGET = "installation/environments"
+CACHE_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An environment on disk. `users`: the deployments (as "endpoint/deployment") whose instances run from it."""
+
+    build: Build
+    size: int
+    users: tuple[str, ...]
+
+    @property
+    def last_used(self) -> datetime:
+        return self.build.last_used_at or self.build.finished_at or self.build.started_at
+
+    @property
+    def kept_because(self) -> str:
+        """Why it may not go; empty when it may."""
+        if self.users:
+            return _("used by %(users)s") % {"users": ", ".join(self.users[:5])}
+        if self.build.state == BuildState.BUILDING and timezone.now() - self.build.started_at < STUCK:
+            return _("it is being built")
+        if timezone.now() - self.last_used < FRESH:
+            return _("asked for within the last hour")
+        return ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a prune would take away, and what it would leave and why."""
+
+    goes: list[Stored]
+    kept: list[tuple[Stored, str]]
+
+    @property
+    def freed(self) -> int:
+        return sum(each.size for each in self.goes)
+
+
+def users() -> dict[str, list[str]]:
+    """Environment folder → who uses it."""
+    found: dict[str, list[str]] = {}
+    for spec, owner in ReplicaSet.objects.values_list("spec__mounts", "owner_key").order_by("owner_key"):
+        for source, _target in spec or ():
+            found.setdefault(source, [])
+            if owner not in found[source]:
+                found[source].append(owner)
+    return found
+
+
+def stored(builds: Iterable[Build] | None = None) -> list[Stored]:
+    """Environments with their size and users; the size of one that was never measured is looked up now."""
+    used = users()
+    return [
+        Stored(build, _size(build), tuple(used.get(build.path, ())))
+        for build in (Build.objects.all() if builds is None else builds)
+    ]
+
+
+def _size(build: Build) -> int:
+    if build.size_bytes is None and build.path:
+        build.size_bytes = disk.measure(Path(build.path)).total
+        Build.objects.filter(pk=build.pk).update(size_bytes=build.size_bytes)
+    return build.size_bytes or 0
+
+
+def plan(*, unused_days: int | None = None, budget_bytes: int | None = None, keys: Iterable[str] | None = None) -> Plan:
+    """What would go: those unused for so many days, then the longest unused until all fit into the budget.
+
+    With `keys` exactly those, as far as nobody uses them. With nothing given: everything nobody uses.
+    """
+    wanted = None if keys is None else set(keys)
+    goes: list[Stored] = []
+    kept: list[tuple[Stored, str]] = []
+    rows = sorted(stored(), key=lambda each: each.last_used)
+    total = sum(each.size for each in rows)
+    for each in rows:
+        why = each.kept_because
+        if not why and wanted is not None and each.build.pk not in wanted:
+            why = _("not chosen")
+        if not why and wanted is None:
+            why = _still_wanted(each, total, unused_days, budget_bytes)
+        if why:
+            kept.append((each, why))
+        else:
+            goes.append(each)
+            total -= each.size
+    return Plan(goes, kept)
+
+
+def _still_wanted(each: Stored, total: int, unused_days: int | None, budget_bytes: int | None) -> str:
+    """Why the two rules leave it; empty when one of them takes it, or when there is no rule."""
+    if unused_days is None and budget_bytes is None:
+        return ""
+    if unused_days is not None and timezone.now() - each.last_used >= timedelta(days=unused_days):
+        return ""
+    if budget_bytes is not None and total > budget_bytes:
+        return ""
+    return _("used recently enough") if budget_bytes is None else _("within the budget")
+
+
+@transaction.atomic
+def prune(*, keys: Iterable[str], actor: Any) -> Operation:
+    """Take these environments away, as far as nobody uses them when their turn comes.
+
+    Raises:
+        Problem: "conflict" when none of them may go, "busy" while another prune runs.
+    """
+    chosen = plan(keys=keys).goes
+    if not chosen:
+        raise Problem("conflict", reason="None of these environments may go: they are used, or gone already.")
+    return operations.start(
+        "environments.prune",
+        workspace="",
+        target=TARGET,
+        lock=LOCK,
+        actor=actor,
+        payload={"keys": [each.build.pk for each in chosen]},
+        detail={"environments": [each.build.pk[:12] for each in chosen], "bytes": sum(each.size for each in chosen)},
+    )
+
+
+def remove(key: str) -> str:
+    """Take one environment away; why not, when it stays. Folder and row go together.
+
+    The locks keep builders out; the row is looked at again under them, so one that came into use meanwhile stays.
+    """
+    build = Build.objects.filter(pk=key).first()
+    if build is None:
+        return _("gone already")
+    folder = Path(build.path) if build.path else None
+    trash = Path(settings.HOME.environments) / f"trash-{uuid.uuid4().hex}"
+    names = sorted({key[:20], *(each[:20] for each in build.requests.values_list("pk", flat=True))})
+    try:
+        with contextlib.ExitStack() as locks:
+            for name in names:
+                locks.enter_context(lock_of(name, _give_up))
+            with transaction.atomic():
+                fresh = Build.objects.select_for_update().filter(pk=key).first()
+                if fresh is None:
+                    return _("gone already")
+                why = stored([fresh])[0].kept_because
+                if why:
+                    return why
+                if folder is not None and folder.exists():
+                    _own(folder).rename(trash)
+                fresh.delete()
+    except _Busy:
+        return _("it is being built")
+    shutil.rmtree(trash, ignore_errors=True)
+    return ""
+
+
+class _Busy(Exception):  # noqa: N818 -- a condition
+    """Somebody builds this environment."""
+
+
+def _give_up() -> None:
+    raise _Busy
+
+
+def _own(folder: Path) -> Path:
+    """The folder, if it lies directly below the environments of this installation; nothing else is ever removed."""
+    if folder.parent != Path(settings.HOME.environments):
+        raise RuntimeError(f"{folder} is not an environment of this installation")
+    return folder
+
+
+def sweep_trash() -> None:
+    """Remove what an earlier prune had moved aside when it was killed."""
+    for left in Path(settings.HOME.environments).glob("trash-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+# ---- uv's cache of downloaded packages
+
+
+def cache_folder() -> Path:
+    """Where uv keeps what it downloaded. Asks uv when the settings name no folder."""
+    if settings.UV_CACHE_DIR:
+        return Path(settings.UV_CACHE_DIR)
+    told = uv.run(["cache", "dir"], cache="", timeout_s=10.0, log=lambda _line: None, check=lambda: None)
+    return Path(told.strip())
+
+
+@transaction.atomic
+def prune_cache(*, actor: Any) -> Operation:
+    """Drop packages from uv's cache that no environment links to any more. Raises Problem "busy"."""
+    return operations.start(
+        "packages.prune", workspace="", target="installation/package-cache", lock=LOCK, actor=actor, payload={}
+    )

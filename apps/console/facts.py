@@ -1,0 +1,160 @@
+"""What the overview and the health page say. Nothing is computed here that another part computes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db.models import Count
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.compute import domain as compute
+from apps.compute.enums import ReplicaState
+from apps.compute.models import Replica
+from apps.core import disk
+from apps.core.models import Operation, OperationState
+from apps.gateway import certificates
+from cli import checks
+
+DISK_CACHE_S = 60
+SOON = timedelta(days=30)
+HOMES: tuple[tuple[str, str | Promise], ...] = (
+    ("artifacts", gettext_lazy("Models and code")),
+    ("environments", gettext_lazy("Environments")),
+    ("replicas", gettext_lazy("Instances and their logs")),
+    ("logs", gettext_lazy("Logs of the parts")),
+    ("uploads", gettext_lazy("Uploads under way")),
+    ("gateway", gettext_lazy("Gateway")),
+    ("database", gettext_lazy("Database")),
+)
+GUARANTEES: tuple[tuple[str, str | Promise], ...] = (
+    ("filesystem", gettext_lazy("sees only its own files")),
+    ("network", gettext_lazy("has no network unless allowed")),
+    ("own_user", gettext_lazy("runs as another user")),
+    ("cpu", gettext_lazy("is held to its cores")),
+    ("memory", gettext_lazy("is held to its memory by control groups")),
+    ("pids", gettext_lazy("is held to a number of processes")),
+    ("oom_signal", gettext_lazy("is told when memory ran out")),
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one kind of state takes of the disk; `percent` of all that Portway takes."""
+
+    name: str
+    label: Any
+    room: disk.Room
+    percent: int
+
+
+@dataclass(frozen=True)
+class Disk:
+    kinds: list[Kind]
+    total: int
+    free: int
+    whole: bool
+
+
+def disk_use() -> Disk:
+    """Looked up at most once a minute: the walk may take seconds."""
+    found: Disk | None = cache.get("console.disk")
+    if found is None:
+        rooms = [(name, label, disk.measure(getattr(settings.HOME, name), seconds=1.0)) for name, label in HOMES]
+        total = sum(room.total for _name, _label, room in rooms)
+        kinds = [Kind(name, str(label), room, round(100 * room.total / max(1, total))) for name, label, room in rooms]
+        whole = all(room.whole for _name, _label, room in rooms)
+        found = Disk(sorted(kinds, key=lambda each: -each.room.total), total, _free(), whole)
+        cache.set("console.disk", found, DISK_CACHE_S)
+    return found
+
+
+def _free() -> int:
+    return shutil.disk_usage(settings.HOME.root).free
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """How far replicas of one driver are shut in. `better`: stronger levels, and what each would need."""
+
+    driver: str
+    level: str
+    required: str
+    keeps: list[tuple[Any, bool]]
+    better: list[tuple[str, str]]
+    reached: list[tuple[str, int]]
+    error: str = ""
+
+
+def isolation() -> list[Isolation]:
+    reached = Replica.objects.exclude(isolation="").values_list("isolation").annotate(Count("pk")).order_by("isolation")
+    return [_isolation(settings.DEFAULT_DRIVER, [(level, count) for level, count in reached])]
+
+
+def _isolation(name: str, reached: list[tuple[str, int]]) -> Isolation:
+    back_end: Any = compute.driver(name)
+    if not hasattr(back_end, "describe"):
+        return Isolation(name, "", "", [], [], reached, _("This driver does not isolate; it is for tests and demos."))
+    try:
+        told = back_end.describe()
+    except Exception as error:  # noqa: BLE001 -- whatever keeps the machine from telling, the page must say so
+        return Isolation(name, "", "", [], [], reached, str(error)[:300])
+    better = []
+    for each in told["levels"]:
+        if each["level"] == told["level"]:
+            break
+        better.append((each["level"], each["reason"]))
+    given = told["guarantees"] | {"memory": told["guarantees"]["memory"] == "cgroup"}
+    keeps = [(label, bool(given[key])) for key, label in GUARANTEES]
+    return Isolation(name, told["level"], told["required"] or "", keeps, better, reached)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    expires: datetime | None
+
+    @property
+    def tone(self) -> str:
+        if self.expires is None or self.expires < timezone.now():
+            return "failed"
+        return "degraded" if self.expires - timezone.now() < SOON else "ok"
+
+    @property
+    def days(self) -> int:
+        return (self.expires - timezone.now()).days if self.expires else 0
+
+
+def certificate() -> Certificate:
+    return Certificate(certificates.expiry(settings.HOME.gateway / "certs"))
+
+
+def replicas() -> list[tuple[str, str, Any, int]]:
+    """(state, tone, word, how many) for each state that has any."""
+    counts = dict(Replica.objects.order_by().values_list("state").annotate(Count("pk")))
+    return [(each.value, each.tone, each.label, counts[each.value]) for each in ReplicaState if counts.get(each.value)]
+
+
+def operations_of_a_day() -> list[tuple[str, str, Any, int]]:
+    since = timezone.now() - timedelta(hours=24)
+    recent = Operation.objects.filter(created_at__gt=since).order_by()
+    counts = dict(recent.values_list("state").annotate(Count("pk")))
+    found = [(each, counts.get(each.value, 0)) for each in OperationState]
+    return [(each.value, each.tone if count else "idle", each.label, count) for each, count in found]
+
+
+def troubles() -> list[Operation]:
+    """What failed or still runs since yesterday, newest first."""
+    since = timezone.now() - timedelta(hours=24)
+    wanted = (OperationState.FAILED, *OperationState.live())
+    return list(Operation.objects.filter(created_at__gt=since, state__in=wanted).select_related("actor")[:8])
+
+
+def machine() -> list[checks.Check]:
+    return checks.machine(settings.HOME)

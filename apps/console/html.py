@@ -1,0 +1,78 @@
+"""Cells of tables and facts. Whatever a user typed goes through format_html."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime
+from typing import Any
+
+from django.contrib.admin.utils import quote
+from django.db.models import Model
+from django.template.defaultfilters import filesizeformat
+from django.urls import NoReverseMatch, reverse
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
+
+NONE = "–"  # noqa: RUF001 -- the sign for "nothing" on every page
+
+
+def state(tone: str, word: Any) -> SafeString:
+    """Dot, shape and word: never colour alone."""
+    return format_html('<span class="state" data-tone="{}">{}</span>', tone, word)
+
+
+def mono(text: Any) -> SafeString | str:
+    return format_html('<span class="mono">{}</span>', text) if text not in {None, ""} else NONE
+
+
+def ago(moment: datetime | None) -> SafeString | str:
+    if moment is None:
+        return NONE
+    text = date_format(localtime(moment), "Y-m-d H:i")
+    return format_html('<relative-time datetime="{}" title="{} UTC">{}</relative-time>', moment.isoformat(), text, text)
+
+
+def moment(value: datetime | None) -> str:
+    return date_format(localtime(value), "Y-m-d H:i:s") + " UTC" if value else NONE
+
+
+def size(value: int | None) -> str:
+    return NONE if value is None else filesizeformat(value).replace("\xa0", " ")
+
+
+def took(start: datetime | None, end: datetime | None) -> str:
+    if start is None or end is None:
+        return NONE
+    seconds = (end - start).total_seconds()
+    if seconds < 60:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def address(row: Model, page: str = "change") -> str:
+    """Where the console shows a row, or one of the verbs on it."""
+    meta = row._meta  # noqa: SLF001 -- Django's documented public API
+    return reverse(f"console:{meta.app_label}_{meta.model_name}_{page}", args=[quote(row.pk)])
+
+
+def listing(model: type[Model], page: str = "changelist", query: str = "") -> str:
+    meta = model._meta  # noqa: SLF001 -- Django's documented public API
+    return reverse(f"console:{meta.app_label}_{meta.model_name}_{page}") + (f"?{query}" if query else "")
+
+
+def link(row: Model | None, text: Any = None, *, code: bool = False) -> SafeString | str:
+    if row is None:
+        return NONE
+    return format_html('<a href="{}"{}>{}</a>', address(row), CODE if code else "", row if text is None else text)
+
+
+def studio(page: str, *names: Any) -> str:
+    """Where the studio shows something; empty for a name that no address can hold."""
+    with contextlib.suppress(NoReverseMatch):
+        return reverse(f"studio:{page}", args=names)
+    return ""
+
+
+CODE = SafeString(' class="mono"')

@@ -1,0 +1,320 @@
+"""Operations, instance types and the audit trail."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib.admin import display
+from django.http import HttpRequest
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.accounts.models import Workspace
+from apps.compute import domain as compute
+from apps.compute.models import InstanceType
+from apps.console import export, html
+from apps.console.base import ConsoleAdmin, Detail, Moment, Table, Typed, about
+from apps.console.serving_verbs import CancelOperation
+from apps.console.site import site
+from apps.console.steps import steps_of
+from apps.console.verbs import ConsoleForm, RowVerb, Verb
+from apps.core.models import AuditRecord, Operation
+from apps.endpoints import instances
+from apps.endpoints.models import OnlineDeployment
+
+GIB = 2**30
+
+
+class Operations(ConsoleAdmin):
+    heading = gettext_lazy("Operations")
+    hint = gettext_lazy("Every long-running change: who began it, when, and how long it took.")
+    nothing = gettext_lazy("Nothing has been changed yet.")
+    list_display = ("kind_word", "target", "workspace_word", "state_word", "who", "when", "took", "tools")
+    list_filter = ("state", "kind")
+    search_fields = ("kind", "target", "workspace", "actor__username")
+    list_select_related = ("actor",)
+    ordering = ("-created_at",)
+    verbs = (CancelOperation,)
+    row_verbs = verbs
+    detail_template = "console/operation.html"
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related("actor")
+
+    @display(description=gettext_lazy("Kind"), ordering="kind")
+    def kind_word(self, row: Operation) -> Any:
+        return html.mono(row.kind)
+
+    @display(description=gettext_lazy("Workspace"), ordering="workspace")
+    def workspace_word(self, row: Operation) -> Any:
+        return row.workspace or _("installation")
+
+    @display(description=gettext_lazy("State"), ordering="state")
+    def state_word(self, row: Operation) -> Any:
+        return html.state(row.tone, row.get_state_display())
+
+    @display(description=gettext_lazy("Who"), ordering="actor__username")
+    def who(self, row: Operation) -> Any:
+        return html.link(row.actor)
+
+    @display(description=gettext_lazy("When"), ordering="created_at")
+    def when(self, row: Operation) -> Any:
+        return html.ago(row.created_at)
+
+    @display(description=gettext_lazy("Took"))
+    def took(self, row: Operation) -> Any:
+        return html.took(row.started_at, row.finished_at)
+
+    def detail(self, row: Any) -> Detail:
+        workspace = Workspace.objects.filter(name=row.workspace).first()
+        studio = html.studio("operation", workspace.name, row.pk) if workspace else ""
+        return Detail(
+            title=row.kind,
+            state=self.state_word(row),
+            problem=row.error,
+            studio=studio,
+            facts=(
+                (_("Object"), html.mono(row.target)),
+                (_("Workspace"), html.link(workspace) if workspace else _("installation")),
+                (_("Begun by"), html.link(row.actor)),
+                (_("Begun"), html.ago(row.created_at)),
+                (_("Waited"), html.took(row.created_at, row.started_at)),
+                (_("Took"), html.took(row.started_at, row.finished_at)),
+                (_("Attempts"), row.attempt),
+                (_("Id"), html.mono(row.pk)),
+            ),
+            tables=(about(row.target),),
+            extra={"steps": steps_of(row)},
+        )
+
+
+class InstanceTypeForm(ConsoleForm):
+    cpu = forms.DecimalField(label=gettext_lazy("Cores"), min_value=0.1, max_value=1024, decimal_places=3)
+    memory = forms.DecimalField(label=gettext_lazy("Memory in GiB"), min_value=0.0625, max_value=65536)
+    position = forms.IntegerField(
+        label=gettext_lazy("Position"),
+        min_value=0,
+        max_value=30000,
+        initial=100,
+        help_text=gettext_lazy("Smaller numbers come first in lists."),
+    )
+
+
+class NewInstanceTypeForm(InstanceTypeForm):
+    name = forms.CharField(
+        label=gettext_lazy("Name"),
+        max_length=60,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
+    )
+    field_order = ("name", "cpu", "memory", "position")
+
+
+def sizes(data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "cpu_milli": int(data["cpu"] * 1000),
+        "mem_bytes": int(data["memory"] * GIB),
+        "position": data["position"],
+    }
+
+
+class CreateInstanceType(Verb):
+    name = "create"
+    label = gettext_lazy("Add instance type")
+    icon = "plus"
+    form_class = NewInstanceTypeForm
+
+    def run(self, data: dict[str, Any]) -> Any:
+        compute.save_instance_type(name=data["name"], actor=self.actor, new=True, **sizes(data))
+
+    def back(self) -> str:
+        return html.listing(InstanceType)
+
+
+class ChangeInstanceType(RowVerb):
+    row: InstanceType
+    name = "edit"
+    label = gettext_lazy("Edit")
+    icon = "pencil"
+    form_class = InstanceTypeForm
+    sentence = gettext_lazy(
+        "What runs keeps the size it was started with; a deployment gets the new one with its next revision."
+    )
+
+    def initial(self) -> dict[str, Any]:
+        return {
+            "cpu": self.row.cpu_milli / 1000,
+            "memory": round(self.row.mem_bytes / GIB, 4),
+            "position": self.row.position,
+        }
+
+    def run(self, data: dict[str, Any]) -> Any:
+        compute.save_instance_type(name=self.row.name, actor=self.actor, **sizes(data))
+
+
+class DeleteInstanceType(RowVerb):
+    row: InstanceType
+    name = "delete"
+    label = gettext_lazy("Delete")
+    icon = "trash-2"
+    danger = True
+
+    def refused(self) -> str:
+        ours = any(self.row.name == name for name, _cores, _memory in compute.SIZES)
+        return _("It comes with Portway") if ours else ""
+
+    def goes(self) -> list[str]:
+        return [_("the size %(name)s; no new deployment can choose it") % {"name": self.row.name}]
+
+    def run(self, data: dict[str, Any]) -> Any:  # noqa: ARG002 -- there is nothing to ask
+        instances.delete_instance_type(name=self.row.name, actor=self.actor)
+
+    def back(self) -> str:
+        return html.listing(InstanceType)
+
+
+class InstanceTypes(ConsoleAdmin):
+    heading = gettext_lazy("Instance types")
+    hint = gettext_lazy("The sizes a deployment can choose. Azure's names stand for the sizes of their machines.")
+    list_display = ("name", "cores", "memory", "here", "position", "tools")
+    search_fields = ("name",)
+    ordering = ("position", "name")
+    list_verbs = (CreateInstanceType,)
+    verbs = (ChangeInstanceType, DeleteInstanceType)
+    row_verbs = (ChangeInstanceType,)
+
+    @display(description=gettext_lazy("Cores"), ordering="cpu_milli")
+    def cores(self, row: InstanceType) -> Any:
+        return f"{row.cpu_milli / 1000:g}"
+
+    @display(description=gettext_lazy("Memory"), ordering="mem_bytes")
+    def memory(self, row: InstanceType) -> Any:
+        return f"{row.mem_bytes / GIB:g} GiB"
+
+    @display(description=gettext_lazy("On this machine"))
+    def here(self, row: InstanceType) -> Any:
+        cut = compute.usable(row)[2]
+        return html.state("degraded", _("cut down")) if cut else html.state("ok", _("whole"))
+
+    def detail(self, row: Any) -> Detail:
+        users = OnlineDeployment.objects.filter(instance_type=row.name).select_related("endpoint__workspace")
+        return Detail(
+            title=row.name,
+            note=" ".join(compute.usable(row)[2]),
+            facts=(
+                (_("Cores"), self.cores(row)),
+                (_("Memory"), self.memory(row)),
+                (_("Position"), row.position),
+                (_("On this machine"), self.here(row)),
+            ),
+            tables=(
+                Table(
+                    _("Deployments"),
+                    (_("Deployment"), _("Workspace")),
+                    [(html.link(each), html.link(each.endpoint.workspace)) for each in users],
+                    empty=_("No deployment uses it."),
+                ),
+                about(f"instance-type/{row.name}"),
+            ),
+        )
+
+
+class ByActor(Typed):
+    title, parameter_name, lookup = gettext_lazy("Who"), "actor", "actor__username__iexact"
+
+
+class ByAction(Typed):
+    title, parameter_name, lookup = gettext_lazy("Action"), "action", "action__istartswith"
+
+
+class ByTarget(Typed):
+    title, parameter_name, lookup = gettext_lazy("Object"), "target", "target__istartswith"
+
+
+class ByWorkspace(Typed):
+    title, parameter_name, lookup = gettext_lazy("Workspace"), "workspace", "workspace__iexact"
+
+
+class ByRequest(Typed):
+    title, parameter_name, lookup = gettext_lazy("Request id"), "request", "request"
+
+
+class Since(Moment):
+    title, parameter_name, lookup = gettext_lazy("From (UTC)"), "since", "at__gte"
+
+
+class Until(Moment):
+    title, parameter_name, lookup = gettext_lazy("Until (UTC)"), "until", "at__lt"
+
+
+class Audit(ConsoleAdmin):
+    heading = gettext_lazy("Audit")
+    hint = gettext_lazy("Who did what to which object. Records are only ever added.")
+    nothing = gettext_lazy("Nothing has been recorded yet.")
+    list_display = ("when", "who", "action_word", "target_word", "workspace_word", "facts")
+    list_display_links = ("when",)
+    list_filter = (ByActor, ByAction, ByTarget, ByWorkspace, ByRequest, Since, Until)
+    search_fields = ("actor__username", "action", "target", "workspace", "request")
+    list_select_related = ("actor",)
+    ordering = ("-at", "-pk")
+    change_list_template = "console/audit.html"
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related("actor")
+
+    def more_urls(self, stem: str) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [path("export/", wrap(self.export_view), name=f"{stem}_export")]
+
+    def export_view(self, request: HttpRequest) -> Any:
+        return export.export(request, lambda: self.get_changelist_instance(request).get_queryset(request))
+
+    @display(description=gettext_lazy("When"), ordering="at")
+    def when(self, row: AuditRecord) -> Any:
+        return html.ago(row.at)
+
+    @display(description=gettext_lazy("Who"), ordering="actor__username")
+    def who(self, row: AuditRecord) -> Any:
+        return html.link(row.actor) if row.actor else _("Portway")
+
+    @display(description=gettext_lazy("Action"), ordering="action")
+    def action_word(self, row: AuditRecord) -> Any:
+        return html.mono(row.action)
+
+    @display(description=gettext_lazy("Object"), ordering="target")
+    def target_word(self, row: AuditRecord) -> Any:
+        return html.mono(row.target)
+
+    @display(description=gettext_lazy("Workspace"), ordering="workspace")
+    def workspace_word(self, row: AuditRecord) -> Any:
+        return row.workspace or html.NONE
+
+    @display(description=gettext_lazy("Detail"))
+    def facts(self, row: AuditRecord) -> Any:
+        told = sorted(row.detail.items(), key=lambda each: each[0] != "reason")
+        text = ", ".join(f"{name}: {value}" for name, value in told if name not in {"operation", "replica"})
+        return text[:80] + ("…" if len(text) > 80 else "") or html.NONE  # noqa: PLR2004
+
+    def detail(self, row: Any) -> Detail:
+        operation = Operation.objects.filter(pk=row.detail.get("operation")).first() if row.detail else None
+        return Detail(
+            title=row.action,
+            facts=(
+                (_("When"), html.moment(row.at)),
+                (_("Who"), self.who(row)),
+                (_("Object"), html.mono(row.target)),
+                (_("Workspace"), self.workspace_word(row)),
+                (_("Request id"), html.mono(row.request)),
+                (_("Operation"), html.link(operation)),
+            ),
+            log=json.dumps(row.detail, indent=2, ensure_ascii=False) if row.detail else "",
+            tables=(about(row.target),),
+            extra={"log_title": _("Detail")},
+        )
+
+
+site.register(Operation, Operations)
+site.register(InstanceType, InstanceTypes)
+site.register(AuditRecord, Audit)

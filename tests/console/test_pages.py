@@ -1,0 +1,242 @@
+"""What the console's pages show: lists with bounded queries, hostile text as text, verbs that call the domain."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.accounts import domain
+from apps.accounts.models import Membership, PersonalToken, User, Workspace
+from apps.compute.models import Replica
+from apps.console import html
+from apps.core import audit
+from apps.core.models import AuditRecord, Limit, Operation
+from tests.factories import (
+    make_build,
+    make_deployment,
+    make_endpoint,
+    make_model,
+    make_operation,
+)
+
+LISTS = (
+    "accounts/user",
+    "accounts/workspace",
+    "accounts/membership",
+    "accounts/personaltoken",
+    "endpoints/onlineendpoint",
+    "endpoints/onlinedeployment",
+    "compute/replica",
+    "core/operation",
+    "registry/modelversion",
+    "builds/build",
+    "compute/instancetype",
+    "core/auditrecord",
+)
+
+
+def queries(client, path):
+    client.get(path)  # warm: content types, the disk's cache
+    with CaptureQueriesContext(
+        connection,
+    ) as found:
+        assert client.get(path).status_code == 200
+    return len(found)
+
+
+def grow(name, people):
+    """One more of everything, in a workspace of its own."""
+    user = User.objects.create_user(username=name)
+    workspace = Workspace.objects.create(name=name)
+    Membership.objects.create(user=user, workspace=workspace, role="owner")
+    domain.create_token(user=user, name=name)
+    model = make_model(workspace, name)
+    endpoint = make_endpoint(workspace, name, created_by=user)
+    make_deployment(endpoint, "blue", model=model)
+    make_operation(endpoint, state="succeeded", actor=user)
+    make_build()
+    audit.record(user, "test.done", workspace=name, target=name)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_asks_as_often_for_three_rows_as_for_one(name, it, people):
+    grow("first", people)
+    path = f"/console/{name}/?q=first" if name in {"accounts/user", "accounts/workspace"} else f"/console/{name}/"
+    one = queries(it, path)
+    for other in ("first2", "first3"):
+        grow(other, people)
+    assert queries(it, path) == one
+    assert one < 20
+
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+
+
+def test_hostile_text_is_shown_as_text_everywhere(it, world, people):
+    """Names that rules forbid today may be in a database of yesterday."""
+    User.objects.filter(username="dan").update(username=HOSTILE[:150], email=HOSTILE, first_name=HOSTILE)
+    Workspace.objects.filter(name="lab").update(display_name=HOSTILE, description=HOSTILE)
+    PersonalToken.objects.update(name=HOSTILE[:60], hint="<b>")
+    endpoint, deployment = world["endpoint"], world["deployments"][0]
+    type(endpoint).objects.update(name=HOSTILE[:32], error={"message": HOSTILE, "fault": "user", "code": HOSTILE})
+    type(deployment).objects.filter(pk=deployment.pk).update(name=HOSTILE[:32], instance_type=HOSTILE[:60])
+    type(world["model"]).objects.update(version=HOSTILE, source=HOSTILE)
+    Replica.objects.update(isolation=HOSTILE[:60], reason={"message": HOSTILE, "fault": "user", "code": "x"})
+    Operation.objects.update(target=HOSTILE, workspace=HOSTILE, kind=HOSTILE[:64])
+    AuditRecord.objects.update(action=HOSTILE[:64], target=HOSTILE, workspace=HOSTILE, detail={HOSTILE: HOSTILE})
+    type(world["build"]).objects.update(requirements=HOSTILE, lock=HOSTILE, log=HOSTILE, python="<b>")
+    pages = [f"/console/{name}/" for name in LISTS] + ["/console/", "/console/health/", "/console/caches/"]
+    pages += [f"/console/{name}/?q={HOSTILE}&who={HOSTILE}" for name in LISTS]
+    pages += ["/console/builds/build/prune/", "/console/core/auditrecord/?action=%3Cscript%3E&since=%3Cb%3E"]
+    for name in LISTS:
+        links = re.findall(rf'href="(/console/{name}/[^/"?]+/)"', it.get(f"/console/{name}/").content.decode())
+        pages += [link for link in links if link.split("/")[-2] not in {"create", "prune", "give-role", "export"}][:2]
+    for page in pages:
+        response = it.get(page)
+        assert response.status_code in {200, 302}, page
+        text = response.content.decode()
+        assert "<script>alert" not in text, page
+        assert "<img src=x" not in text, page
+
+
+def test_no_secret_is_ever_on_a_page(it, world, people):
+    from apps.gateway.domain import keys_of
+
+    _, token = domain.create_token(user=people["dan"], name="laptop")
+    digests = set(PersonalToken.objects.values_list("digest", flat=True))
+    secrets = {token, *digests, *keys_of("flowers").values(), people["dan"].password}
+    for name in LISTS:
+        listed = it.get(f"/console/{name}/").content.decode()
+        for link in re.findall(rf'href="(/console/{name}/[^/"?]+/)"', listed):
+            shown = it.get(link).content.decode()
+            assert not [each for each in secrets if each in shown or each in listed]
+
+
+# ---- verbs, as the browser sends them
+
+
+def test_adding_a_user_without_a_password_shows_a_link_once(it):
+    response = it.post("/console/accounts/user/create/", {"username": "eve"})
+    assert "no-store" in response.headers["Cache-Control"]
+    link = re.search(r"http://testserver(/accounts/password/reset/key/[^<\"]+)", response.content.decode()).group(1)
+    assert link not in it.get("/console/core/auditrecord/").content.decode()
+    assert AuditRecord.objects.filter(action="user.password-link", actor__username="ada").count() == 1
+
+
+def test_a_weak_password_is_said_beside_its_field(it):
+    response = it.post("/console/accounts/user/create/", {"username": "eve", "password": "short"})
+    assert response.status_code == 400
+    assert b"too short" in response.content
+    assert not User.objects.filter(username="eve").exists()
+
+
+def test_the_last_owner_is_named_and_another_can_be_given(it, people, workspace):
+    row = Membership.objects.get(user=people["olga"])
+    url = f"/console/accounts/membership/{row.pk}/remove/"
+    response = it.post(url, {})
+    assert response.status_code == 409
+    assert "olga is the only owner of lab" in response.content.decode()
+    assert it.post(url, {"successor": people["dan"].pk}).url == "/console/accounts/membership/"
+    assert Membership.objects.get(user=people["dan"]).role == "owner"
+
+
+def test_a_name_must_be_typed_exactly_before_an_endpoint_goes(it, world):
+    url = f"/console/endpoints/onlineendpoint/{world['endpoint'].pk}/delete/"
+    asked = it.get(url).content.decode()
+    assert "flowers/blue" in asked
+    assert "flowers/green" in asked
+    assert it.post(url, {"confirm": "Flowers"}).status_code == 400
+    assert Operation.objects.filter(kind="online-endpoint.delete").count() == 0
+    response = it.post(url, {"confirm": "flowers"})
+    operation = Operation.objects.get(kind="online-endpoint.delete")
+    assert response.url == html.address(operation)
+    timeline = it.get(response.url).content.decode()
+    assert "Route traffic" in timeline
+    assert 'hx-trigger="every 2s"' in timeline
+
+
+def test_a_deployment_with_traffic_cannot_be_deleted_and_says_why(it, world):
+    url = f"/console/endpoints/onlinedeployment/{world['deployments'][0].pk}/delete/"
+    assert "It takes traffic" in it.get(url).content.decode()
+    response = it.post(url, {"confirm": "flowers/blue"})
+    assert response.status_code == 409
+    assert b"receives 90 %" in response.content
+
+
+def test_prune_shows_the_list_and_takes_exactly_that(it, world):
+    other = make_build()
+    page = it.get("/console/builds/build/prune/?unused_days=10").content.decode()
+    chosen = re.search(r'name="chosen" value="([^"]*)"', page).group(1).split()
+    assert set(chosen) == {world["build"].pk, other.pk}
+    response = it.post("/console/builds/build/prune/?unused_days=10", {"chosen": other.pk, "confirm": "prune"})
+    operation = Operation.objects.get(kind="environments.prune")
+    assert operation.payload == {"keys": [other.pk]}
+    assert it.get(response.url).status_code == 200
+    assert "installation" in it.get("/console/core/operation/").content.decode()
+
+
+def test_a_limit_is_changed_and_put_back(it):
+    url = "/console/limits/endpoints/"
+    assert it.post(url, {"value": "7"}).url == "/console/limits/"
+    assert "changed" in it.get("/console/limits/").content.decode()
+    assert it.post(url, {"value": "0"}).status_code == 400
+    it.post(url, {"value": ""})
+    assert not Limit.objects.exists()
+
+
+def test_an_operation_that_cannot_be_canceled_says_so(it, world):
+    live = make_operation(world["endpoint"], "online-endpoint.update", lock="other")
+    page = it.get(f"/console/core/operation/{live.pk}/").content.decode()
+    assert "Operations of this kind cannot be canceled" in page
+    can = make_operation(world["endpoint"], "online-deployment.create", lock="another")
+    assert it.post(f"/console/core/operation/{can.pk}/cancel/").status_code == 302
+    can.refresh_from_db()
+    assert can.cancel_requested
+
+
+def test_filters_and_search_narrow_a_list(it, world):
+    page = it.get("/console/compute/replica/?state__exact=held").content.decode()
+    assert "Nothing matches." in page
+    assert "flowers/blue" in it.get("/console/compute/replica/?q=flowers").content.decode()
+    audit.record(None, "limit.set", workspace="", target="limit/endpoints")
+    found = it.get("/console/core/auditrecord/?action=limit").content.decode()
+    assert "limit/endpoints" in found
+    assert "online-endpoint/flowers" not in found
+    assert "Nothing matches." in it.get("/console/core/auditrecord/?since=2999-01-01T00:00").content.decode()
+    assert "Nothing matches." in it.get("/console/core/auditrecord/?until=nonsense").content.decode()
+    assert "Nothing matches." in it.get("/console/core/auditrecord/?request=abc").content.decode()
+
+
+def test_the_overview_counts_what_there_is(it, world):
+    page = it.get("/console/").content.decode()
+    assert "A part is down" in page
+    for part in ("web", "database", "broker", "worker", "controller", "gateway", "mlflow"):
+        assert f">{part}</span>" in page
+    make_operation(world["endpoint"], state="failed", lock="x", error={"message": "the disk is full"})
+    assert "the disk is full" in it.get("/console/").content.decode()
+
+
+def test_the_isolation_level_says_what_a_better_one_needs(it, settings):
+    settings.DEFAULT_DRIVER = "process"
+    page = it.get("/console/health/").content.decode()
+    assert "Isolation of driver process" in page
+    assert "sees only its own files" in page
+
+
+def test_lists_offer_the_verbs_that_fit_a_row(it, world):
+    replica = world["replica"]
+    page = it.get("/console/compute/replica/").content.decode()
+    assert f'href="{html.address(replica, "restart")}" aria-label="Restart {replica.name}"' in page
+    assert f'href="{html.address(replica, "start")}"' not in page
+    Replica.objects.filter(pk=replica.pk).update(state="held")
+    page = it.get("/console/compute/replica/").content.decode()
+    assert f'href="{html.address(replica, "start")}"' in page
+    assert f'href="{html.address(replica, "stop")}"' not in page
+    can = make_operation(world["endpoint"], "online-deployment.create", lock="a")
+    cannot = make_operation(world["endpoint"], "online-endpoint.update", lock="b")
+    page = it.get("/console/core/operation/").content.decode()
+    assert html.address(can, "cancel") in page
+    assert html.address(cannot, "cancel") not in page
