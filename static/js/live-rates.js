@@ -30,7 +30,9 @@ customElements.define("live-rates", class extends HTMLElement {
     try {
       const answer = await fetch(this.dataset.src, { headers: { Accept: "application/json" } });
       if (!answer.ok) throw new Error(String(answer.status));
-      this.show(await answer.json());
+      const now = await answer.json();
+      if (!now.deployments) throw new Error("the gateway does not answer");
+      this.show(now);
       this.pause = EVERY;
     } catch {
       this.past = [];

@@ -131,8 +131,8 @@ def test_split_watch_read_and_delete(page, running):
     page.keyboard.press("Tab")
     assert page.locator("[data-difference]").inner_text() == "blue 100 → 50, green 0 → 50"
     page.get_by_role("button", name="Apply").click()
-    page.wait_for_url("**/operations/*")
-    page.get_by_role("link", name="Test", exact=True).wait_for()
+    page.wait_for_url("**/traffic?applied=*")
+    page.get_by_role("link", name="Update endpoint").get_by_text("Succeeded").wait_for()
     assert running.rest("GET", "onlineEndpoints/risk")["properties"]["traffic"] == {"blue": 50, "green": 50}
 
     page.goto(f"{page.base}/w/default/endpoints/risk/test")
@@ -144,7 +144,7 @@ def test_split_watch_read_and_delete(page, running):
     assert {each.inner_text() for each in page.locator(".answer dd .mono").all()} == {"blue", "green"}
 
     page.goto(f"{page.base}/w/default/endpoints/risk/logs?deployment=blue")
-    page.get_by_text("POST /score").first.wait_for()
+    page.get_by_text("Worker with pid").first.wait_for()
     quiet(page)
 
     page.goto(f"{page.base}/w/default/endpoints/risk/delete")
@@ -220,10 +220,8 @@ def test_everything_by_keyboard_alone(page):  # noqa: PLR0915 -- one journey
     assert page.locator("[data-difference]").inner_text() == "blue 100 → 0"
     focus_on(page, "button", "Apply")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/operations/*")
-    page.get_by_role("link", name="Open endpoint").wait_for()
-    focus_on(page, "link", "Open endpoint")
-    page.keyboard.press("Enter")
+    page.wait_for_url("**/traffic?applied=*")
+    page.get_by_role("link", name="Update endpoint").get_by_text("Succeeded").wait_for()
     focus_on(page, "link", "Logs")
     page.keyboard.press("Enter")
     page.wait_for_url("**/logs")

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apps.compute.drivers.base import LogChunk, LogLine
 from apps.core.errors import Problem
-from apps.core.models import Operation
+from apps.core.models import AuditRecord, Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from tests.factories import make_deployment, make_endpoint, make_environment, make_model, make_operation
 
@@ -32,26 +32,56 @@ def test_people_without_a_workspace_are_told_so(db, client, django_user_model):
     assert "not a member of a workspace" in text(client.get("/"))
 
 
-@pytest.mark.parametrize("page", ["endpoints", "models", "environments"])
-def test_lists_ask_as_often_for_three_rows_as_for_one(page, workspace, people, browser, django_assert_num_queries):
-    client = browser("dan")
+LISTS = {
+    "": 18,
+    "endpoints": 10,
+    "endpoints/one": 9,
+    "endpoints/one/deployments": 9,
+    "endpoints/one/traffic": 10,
+    "endpoints/one/activity": 9,
+    "endpoints/one/test": 10,
+    "models": 10,
+    "models/one": 8,
+    "environments": 7,
+    "environments/one": 10,
+    "operations": 7,
+    "create/deployment": 10,
+    "find?q=o": 8,
+}
 
-    def more(name):
-        make_deployment(make_endpoint(workspace, name, traffic={"blue": 100}), model=make_model(workspace, name))
-        make_environment(workspace, name)
 
-    more("one")
-    client.get(f"/w/lab/{page}")
+@pytest.mark.parametrize("page", LISTS)
+def test_pages_ask_as_often_for_three_rows_as_for_one(page, workspace, people, browser, django_assert_num_queries):
+    """And not more often than is written down above: whoever adds a query looks at it once."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
+    client = browser("dan")
+    first = make_endpoint(workspace, "one", traffic={"blue": 100})
+
+    def more(name):
+        """Another of everything a page may list."""
+        endpoint = first if name == "one" else make_endpoint(workspace, name, traffic={"blue": 100})
+        model = make_model(workspace, name)
+        make_deployment(endpoint, model=model)
+        if name != "one":
+            make_deployment(first, f"d{name}", model=make_model(workspace, "one", version=f"v{name}"))
+            make_environment(workspace, "one", version=f"v{name}")
+        make_environment(workspace, name)
+        make_operation(first, "online-endpoint.update", lock=name, state="succeeded", actor=people["dan"])
+        AuditRecord.objects.create(
+            actor=people["dan"], action="online-endpoint.traffic", workspace="lab", target="online-endpoint/one"
+        )
+
+    more("one")
+    client.get(f"/w/lab/{page}")
     with CaptureQueriesContext(connection) as single:
-        client.get(f"/w/lab/{page}")
+        assert client.get(f"/w/lab/{page}").status_code == 200
     more("two")
     more("three")
     with django_assert_num_queries(len(single)):
-        assert "three" in text(client.get(f"/w/lab/{page}"))
-    assert len(single) <= 10
+        client.get(f"/w/lab/{page}")
+    assert len(single) == LISTS[page]
 
 
 def test_creating_an_endpoint_leads_to_its_timeline(world, browser):

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext as _
 
 from apps.accounts.policy import Permission
+from apps.core.errors import Problem
 from apps.core.models import AuditRecord, Operation
 from apps.endpoints.models import OnlineDeployment
 from apps.gateway import counters
@@ -104,7 +105,10 @@ class Counters(EndpointPage):
     permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
-        live = counters.live(self.endpoint.name, mirrored=list(self.endpoint.mirror_traffic))
+        try:
+            live = counters.live(self.endpoint.name, mirrored=list(self.endpoint.mirror_traffic))
+        except Problem:  # no error of the page: it shows that there is nothing to show, and asks again later
+            return JsonResponse({"at": 0, "deployments": None}, headers={"Cache-Control": "no-store"})
         names = OnlineDeployment.objects.filter(endpoint=self.endpoint).values_list("name", flat=True)
         nothing = counters.Live(0, 0, 0)
         rows = {

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
-from apps.core.models import AuditRecord
+from apps.core.models import AuditRecord, Operation
 from apps.endpoints import domain
 from apps.endpoints.domain import EndpointSpec
 from apps.endpoints.rules import MIRROR_MAX
 from apps.studio import ascode
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.pages.endpoints import EndpointPage
-from apps.studio.queries import cards, deployments_of, endpoints_of
+from apps.studio.queries import cards, deployments_of, endpoints_of, operations_of
 from apps.studio.views import texts, wants_code
 
 HISTORY = 20
@@ -52,7 +54,8 @@ class Traffic(EndpointPage):
         except Problem as problem:
             self.endpoint = endpoints_of(self.workspace).get(pk=self.endpoint.pk)
             return self._page(proposal, problem)
-        return self.to_operation(operation)
+        here = reverse("studio:endpoint-traffic", args=[self.workspace.name, self.endpoint.name])
+        return self.go(f"{here}?applied={operation.pk}")
 
     def _page(self, proposal: Proposal, problem: Problem | None = None) -> HttpResponse:
         """The editor over the present state, with the proposal in its controls."""
@@ -71,9 +74,18 @@ class Traffic(EndpointPage):
             mirror_target=target,
             mirror_percent=percent,
             mirror_max=MIRROR_MAX,
+            applied=self._applied(),
             code=self._code(proposal),
             changes=changes.order_by("-at", "-pk")[:HISTORY],
         )
+
+    def _applied(self) -> Operation | None:
+        """The change one has just made: one stays here, where its effect is counted, and can look at its timeline."""
+        try:
+            wanted = UUID(self.request.GET.get("applied", ""))
+        except ValueError:
+            return None
+        return operations_of(self.endpoint).filter(pk=wanted).first()
 
     def _code(self, proposal: Proposal) -> AsCode:
         writer = Writer(self.workspace.name)
