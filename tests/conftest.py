@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from tests.browser import chromium, open_page  # noqa: F401 -- fixtures
+
 SKIPPED: list[str] = []
 
 

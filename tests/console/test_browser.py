@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import CHROMIUM, clean
 from tests.console.test_access import EXPECTED, PATTERNS, address
-from tests.e2e.test_studio import ARGUMENTS, CHROMIUM, clean, open_page
 from tests.factories import make_console_world, make_operation
 
 pytestmark = [
@@ -30,16 +30,6 @@ def site(settings, live_server, workspace, people, monkeypatch):
     return live_server
 
 
-@pytest.fixture
-def chromium(site):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 def sign_in(page, site):
     page.goto(f"{site.url}/console/")
     page.get_by_label("User name or e-mail").fill("ada")
@@ -59,8 +49,8 @@ def axe(page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_page_is_accessible_and_breaks_no_policy(theme, chromium, site):
-    page, complaints = open_page(chromium, site.url, theme)
+def test_every_page_is_accessible_and_breaks_no_policy(theme, open_page, site):
+    page = open_page("", theme=theme)
     page.context.add_init_script(path=str(AXE))
     make_operation(
         site.world["endpoint"],
@@ -81,12 +71,12 @@ def test_every_page_is_accessible_and_breaks_no_policy(theme, chromium, site):
         if wrong:
             found[name] = wrong
     assert found == {}
-    clean(page, complaints)
+    clean(page)
 
 
 @pytest.mark.slow
-def test_every_page_fits_a_phone(chromium, site):
-    page, complaints = open_page(chromium, site.url, "light")
+def test_every_page_fits_a_phone(open_page, site):
+    page = open_page("", theme="light")
     page.set_viewport_size({"width": 360, "height": 740})
     sign_in(page, site)
     wide = []
@@ -98,15 +88,15 @@ def test_every_page_fits_a_phone(chromium, site):
     page.get_by_label("Menu").click()
     page.get_by_role("link", name="Audit").click()
     page.get_by_role("heading", name="Audit").wait_for()
-    clean(page, complaints)
+    clean(page)
 
 
-def test_a_day_of_an_administrator(chromium, site):
+def test_a_day_of_an_administrator(open_page, site):
     """Sign in, add a user, give a role, restart an instance, and find it all in the audit trail."""
     from apps.accounts.models import Membership, User
     from apps.core.models import Operation
 
-    page, complaints = open_page(chromium, site.url, "light")
+    page = open_page("", theme="light")
     sign_in(page, site)
     page.get_by_role("link", name="Users", exact=True).first.click()
     page.get_by_role("link", name="Add user").click()
@@ -150,11 +140,11 @@ def test_a_day_of_an_administrator(chromium, site):
     assert row.count() == 1
     assert "online-deployment/flowers/blue" in row.inner_text()
     assert "reason: it leaks" in row.inner_text()
-    clean(page, complaints)
+    clean(page)
 
 
-def test_strangers_meet_the_studios_pages(chromium, site):
-    page, complaints = open_page(chromium, site.url, "dark")
+def test_strangers_meet_the_studios_pages(open_page, site):
+    page = open_page("", theme="dark")
     page.goto(f"{site.url}/console/core/auditrecord/?action=replica")
     page.get_by_label("User name or e-mail").fill("olga")
     page.get_by_label("Password").fill("a long password")
@@ -163,5 +153,5 @@ def test_strangers_meet_the_studios_pages(chromium, site):
     assert page.url.endswith("/console/core/auditrecord/?action=replica")
     page.get_by_role("link", name="To the start page").click()
     page.get_by_role("link", name="flowers").wait_for()
-    complaints[:] = [each for each in complaints if "403" not in each]
-    clean(page, complaints)
+    page.complaints[:] = [each for each in page.complaints if "403" not in each]
+    clean(page)

@@ -6,8 +6,8 @@ import pytest
 from django.conf import settings
 from django.urls import URLPattern, get_resolver
 
+from tests.browser import CHROMIUM, clean
 from tests.e2e import gate
-from tests.e2e.conftest import CHROMIUM, clean
 
 AXE = (settings.BASE_DIR / "tests" / "vendor" / "axe" / "axe.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]

@@ -8,16 +8,21 @@ import pytest
 
 from apps.compute import domain as compute
 from apps.compute.models import Replica
+from tests.browser import CHROMIUM, clean
 from tests.compute.test_history import up
-from tests.e2e.test_studio import CHROMIUM, chromium, clean, open_page, pytestmark, site  # noqa: F401
 from tests.factories import make_endpoint
 
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs /usr/bin/chromium"),
+    pytest.mark.django_db(transaction=True),
+]
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 LOGS = "/w/lab/endpoints/iris/logs"
 
 
 @pytest.fixture
-def say(site, workspace):  # noqa: F811
+def say(site, workspace):
     make_endpoint(workspace, "iris")
     compute.driver.cache_clear()
     driver = compute.driver("fake")
@@ -28,7 +33,7 @@ def say(site, workspace):  # noqa: F811
         driver.forget(handle)
 
 
-def sign_in(page, site, path):  # noqa: F811
+def sign_in(page, site, path):
     page.goto(site + path)
     page.get_by_label("User name or e-mail").fill("olga")
     page.get_by_label("Password").fill("a long password")
@@ -58,8 +63,8 @@ class Door:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_live_tail_pause_and_hostile_lines(theme, chromium, site, say):  # noqa: F811
-    page, complaints = open_page(chromium, site, theme)
+def test_live_tail_pause_and_hostile_lines(theme, open_page, site, say):
+    page = open_page("", theme=theme)
     door = Door(page)
     sign_in(page, site, LOGS)
     page.get_by_text("Live", exact=True).wait_for()
@@ -91,21 +96,21 @@ def test_live_tail_pause_and_hostile_lines(theme, chromium, site, say):  # noqa:
     page.get_by_text("Paused", exact=True).wait_for()  # who scrolls up reads
     door.send(a_line("unseen"))
     page.get_by_role("button", name="1 new lines").wait_for()
-    clean(page, complaints)
+    clean(page)
 
 
-def test_without_a_socket_the_page_asks_every_few_seconds(chromium, site, say):  # noqa: F811
-    page, complaints = open_page(chromium, site, "light")
+def test_without_a_socket_the_page_asks_every_few_seconds(open_page, site, say):
+    page = open_page("", theme="light")
     page.route_web_socket("**/ws/lab/logs/**", lambda socket: socket.close(code=4429))
     sign_in(page, site, LOGS)
     page.get_by_text("Every 5 s", exact=True).wait_for()
     say("polled line")
     page.get_by_text("polled line").wait_for(timeout=9000)
-    clean(page, complaints)
+    clean(page)
 
 
-def test_search_highlights_and_counts(chromium, site, say):  # noqa: F811
-    page, complaints = open_page(chromium, site, "dark")
+def test_search_highlights_and_counts(open_page, site, say):
+    page = open_page("", theme="dark")
     Door(page)
     say(f"needle {HOSTILE}")
     say("another Needle")
@@ -126,4 +131,4 @@ def test_search_highlights_and_counts(chromium, site, say):  # noqa: F811
     page.get_by_label("Request id").fill("nobody-knows")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="No request with this id").wait_for()
-    clean(page, complaints)
+    clean(page)

@@ -10,7 +10,7 @@ import pytest
 from apps.gateway import counters
 from apps.gateway.counters import Live
 from apps.monitoring.models import Sample, Tick
-from tests.e2e.test_studio import CHROMIUM, chromium, clean, open_page, site  # noqa: F401 -- fixtures
+from tests.browser import CHROMIUM, clean
 
 AXE = Path(__file__).parent.parent / "vendor" / "axe" / "axe.js"
 pytestmark = [
@@ -33,7 +33,7 @@ NAMES = ("requests", "statuses", "latency", "replicas", "cpu", "memory")
 
 
 @pytest.fixture
-def measured(site):  # noqa: F811
+def measured(site):
     """Ten minutes of traffic on both deployments of `flowers`."""
     from apps.core.models import Operation
     from apps.endpoints.models import OnlineEndpoint
@@ -82,8 +82,8 @@ def ready(page):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_charts_draw_and_share_one_crosshair(theme, chromium, measured):  # noqa: F811
-    page, complaints = open_page(chromium, measured, theme)
+def test_charts_draw_and_share_one_crosshair(theme, open_page, measured):
+    page = open_page("", theme=theme)
     enter(page, f"{measured}/w/lab/endpoints/flowers/metrics?range=15m")
     ready(page)
     for name in NAMES:
@@ -102,13 +102,13 @@ def test_charts_draw_and_share_one_crosshair(theme, chromium, measured):  # noqa
     until(page, "document.querySelector('live-chart[data-chart=latency] [data-moment]').textContent === ''")
     assert page.locator("live-chart[data-chart=cpu] tbody tr").first.inner_text() == before
 
-    clean(page, complaints)
+    clean(page)
     page.evaluate(AXE.read_text())  # it sets styles of its own: not before the page was found clean
     assert page.evaluate(FINDINGS) == []
 
 
-def test_lines_are_hidden_by_keyboard_and_markers_read(chromium, measured):  # noqa: F811
-    page, complaints = open_page(chromium, measured, "light")
+def test_lines_are_hidden_by_keyboard_and_markers_read(open_page, measured):
+    page = open_page("", theme="light")
     enter(page, f"{measured}/w/lab/endpoints/flowers/metrics?range=15m")
     ready(page)
     both = page.evaluate(PAINTED, "requests")
@@ -128,11 +128,11 @@ def test_lines_are_hidden_by_keyboard_and_markers_read(chromium, measured):  # n
     assert flag.evaluate("node => getComputedStyle(node, '::after').visibility") == "visible"
     page.locator("live-chart[data-chart=latency] summary").click()
     assert page.get_by_role("region", name="Latency, as text").locator("tbody tr").count() in {22, 23, 24}
-    clean(page, complaints)
+    clean(page)
 
 
-def test_the_page_follows_time_and_theme(chromium, measured):  # noqa: F811
-    page, complaints = open_page(chromium, measured, "light")
+def test_the_page_follows_time_and_theme(open_page, measured):
+    page = open_page("", theme="light")
     enter(page, f"{measured}/w/lab/endpoints/flowers/metrics?range=15m")
     ready(page)
     light = page.evaluate(PAINTED, "requests")
@@ -144,30 +144,30 @@ def test_the_page_follows_time_and_theme(chromium, measured):  # noqa: F811
     page.locator("theme-switch input[value=dark]").check(force=True)
     page.wait_for_timeout(200)
     assert set(page.evaluate(PAINTED, "requests")) != set(light)
-    clean(page, complaints)
+    clean(page)
 
 
-def test_no_data_is_said(chromium, site):  # noqa: F811
-    page, complaints = open_page(chromium, site, "dark")
+def test_no_data_is_said(open_page, site):
+    page = open_page("", theme="dark")
     enter(page, f"{site}/w/lab/endpoints/flowers/metrics?range=7d")
     ready(page)
     assert page.locator(".no-data:visible").count() == 6
-    clean(page, complaints)
+    clean(page)
     page.evaluate(AXE.read_text())  # it sets styles of its own: not before the page was found clean
     assert page.evaluate(FINDINGS) == []
 
 
-def test_a_narrow_window_is_wide_enough(chromium, measured):  # noqa: F811
-    page, complaints = open_page(chromium, measured, "light")
+def test_a_narrow_window_is_wide_enough(open_page, measured):
+    page = open_page("", theme="light")
     page.set_viewport_size({"width": 360, "height": 800})
     enter(page, f"{measured}/w/lab/endpoints/flowers/metrics?range=15m")
     ready(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.locator("live-chart canvas").first.bounding_box()["width"] > 250
-    clean(page, complaints)
+    clean(page)
 
 
-def test_live_rates_count_stop_when_hidden_and_back_off(chromium, site, monkeypatch):  # noqa: F811
+def test_live_rates_count_stop_when_hidden_and_back_off(open_page, site, monkeypatch):
     asked = []
 
     def live(endpoint, *, mirrored):
@@ -178,7 +178,7 @@ def test_live_rates_count_stop_when_hidden_and_back_off(chromium, site, monkeypa
         return {"blue": Live(round(1000 + passed * 50), round(passed * 5), 3), "green": Live(7, 0, 0)}
 
     monkeypatch.setattr(counters, "live", live)
-    page, _ = open_page(chromium, site, "light")
+    page = open_page("", theme="light")
     enter(page, f"{site}/w/lab/endpoints/flowers/traffic")
     until(page, "Math.abs(Number(document.querySelector('[data-rate=blue]').textContent) - 50) < 8")
     assert page.locator("[data-rate=green]").inner_text() == "0.0"

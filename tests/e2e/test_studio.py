@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.conftest import CHROMIUM, clean
+from tests.browser import CHROMIUM, clean
 
 pytestmark = [
     pytest.mark.e2e,

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from bench.product import Product
-from tests.e2e.conftest import ARGUMENTS, CHROMIUM, WATCH
+from tests.browser import ARGUMENTS, CHROMIUM, WATCH
 
 pytestmark = [
     pytest.mark.e2e,
