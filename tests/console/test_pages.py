@@ -154,7 +154,7 @@ def test_a_name_must_be_typed_exactly_before_an_endpoint_goes(it, world):
     operation = Operation.objects.get(kind="online-endpoint.delete")
     assert response.url == html.address(operation)
     timeline = it.get(response.url).content.decode()
-    assert "Route traffic" in timeline
+    assert "Route" in timeline
     assert 'hx-trigger="every 2s"' in timeline
 
 

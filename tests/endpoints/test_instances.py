@@ -14,6 +14,7 @@ from apps.core import leases, operations
 from apps.core.errors import Problem
 from apps.core.models import AuditRecord, Operation
 from apps.endpoints import domain, instances
+from apps.endpoints.models import OnlineDeployment
 from apps.endpoints.reconcile import repair_replicas, sweep_leftovers
 from tests.factories import make_deployment, make_endpoint, make_operation
 
@@ -85,7 +86,7 @@ def test_a_stopped_instance_stays_down_until_it_is_started(two):
     assert code(instances.restart_replica, replica=held, actor=two.actor) == "conflict"
     assert code(instances.stop_replica, replica=held, actor=two.actor, reason="again") == "conflict"
 
-    blue = domain.OnlineDeployment.objects.get(name="blue")
+    blue = OnlineDeployment.objects.get(name="blue")
     two.run(domain.scale_deployment(deployment=blue, instance_count=3, actor=two.actor))  # does not wait for it
     assert ready() == [(0, "held"), (1, "ready"), (2, "ready")]
     two.run(instances.start_replica(replica=held, actor=two.actor))
@@ -97,7 +98,7 @@ def test_a_stopped_instance_stays_down_until_it_is_started(two):
 @pytest.mark.envoy
 def test_scaling_in_takes_a_held_instance_away(two):
     two.run(instances.stop_replica(replica=Replica.objects.get(index=1), actor=two.actor, reason="x"))
-    blue = domain.OnlineDeployment.objects.get(name="blue")
+    blue = OnlineDeployment.objects.get(name="blue")
     two.run(domain.scale_deployment(deployment=blue, instance_count=1, actor=two.actor))
     assert ready() == [(0, "ready")]
 
