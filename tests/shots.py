@@ -1,38 +1,77 @@
 """Screenshots of every page in both themes: `python -m tests.shots [folder]`, by default docs/screenshots.
 
-Needs Chromium. Starts the product in a home of its own, with its demo.
+Needs Chromium. Starts the product in a home of its own, with its demo, and sends it some traffic first.
 """
 
+import http.client
+import json
+import ssl
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from bench.clients import until
 from bench.product import ROOT, Product
+from tests.browser import ARGUMENTS
+from tests.e2e import gate
 
 PASSWORD = "screenshots only"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-PAGES = {
-    "endpoints": "/w/default/endpoints",
-    "create-endpoint": "/w/default/create/endpoint",
-    "endpoint": "/w/default/endpoints/diabetes",
-    "traffic": "/w/default/endpoints/diabetes/traffic",
-    "test": "/w/default/endpoints/diabetes/test",
-    "metrics": "/w/default/endpoints/diabetes/metrics?range=15m",
-    "keys": "/w/default/endpoints/diabetes/keys",
-    "logs": "/w/default/endpoints/diabetes/logs",
-    "activity": "/w/default/endpoints/diabetes/activity",
-    "create-deployment": "/w/default/endpoints/diabetes/deploy",
-    "deployment": "/w/default/endpoints/diabetes/deployments/blue",
-    "models": "/w/default/models",
-    "model": "/w/default/models/diabetes-blue",
-    "register-model": "/w/default/create/model",
-    "environments": "/w/default/environments",
-    "create-environment": "/w/default/create/environment",
-    "tokens": "/account/tokens",
-    "api": "/api/v1/docs",
+REQUESTS, WAIT_S = 1500, 25
+CONDA = "name: model\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - pip: [scikit-learn]\n"
+CONSOLE = {
+    "console": "/console/",
+    "console-users": "/console/accounts/user/",
+    "console-workspaces": "/console/accounts/workspace/",
+    "console-memberships": "/console/accounts/membership/",
+    "console-tokens": "/console/accounts/personaltoken/",
+    "console-endpoints": "/console/endpoints/onlineendpoint/",
+    "console-deployments": "/console/endpoints/onlinedeployment/",
+    "console-instances": "/console/compute/replica/",
+    "console-operations": "/console/core/operation/",
+    "console-models": "/console/registry/modelversion/",
+    "console-environments": "/console/builds/build/",
+    "console-caches": "/console/caches/",
+    "console-health": "/console/health/",
+    "console-limits": "/console/limits/",
+    "console-instance-types": "/console/compute/instancetype/",
+    "console-audit": "/console/core/auditrecord/",
 }
+OF_THE_DEMO = {
+    "/w/lab": "/w/default",
+    "flowers": "diabetes",
+    "iris:": "diabetes-blue:",
+    "models/iris": "models/diabetes-blue",
+}
+
+
+def pages(operation):
+    """Name and address of every page of the gate, as the demo has it."""
+    for name, address in gate.PAGES.items():
+        if name in gate.EXPECTED_STATUS:
+            continue
+        here = address
+        for word, own in OF_THE_DEMO.items():
+            here = here.replace(word, own)
+        yield name.removeprefix("studio:").replace("_", "-"), here.format(operation=operation)
+    yield from CONSOLE.items()
+    yield "api", "/api/v1/docs"
+
+
+def traffic(product):
+    """A minute's worth of predictions, some of them wrong, so that charts and logs have something to show."""
+    demo = json.loads((product.home / "demo.json").read_text())
+    trust = ssl.create_default_context(cafile=str(product.home / "ca.pem"))
+    link = http.client.HTTPSConnection("localhost", product.tls, timeout=30, context=trust)
+    headers = {"Authorization": f"Bearer {demo['key']}", "Content-Type": "application/json"}
+    for number in range(REQUESTS):
+        body = json.dumps(demo["body"]) if number % 50 else '{"wrong": 1}'
+        link.request("POST", "/e/diabetes/score", body, headers)
+        link.getresponse().read()
+        time.sleep(0.02)
+    link.close()
 
 
 def sign_in(page, base):
@@ -40,41 +79,48 @@ def sign_in(page, base):
     page.fill("input[name=login]", "admin")
     page.fill("input[name=password]", PASSWORD)
     page.click("form button.wide")
-    page.wait_for_url("**/endpoints")
+    page.wait_for_url("**/w/default/")
 
 
-def shoot(browser, base, theme, folder):
+def shoot(browser, base, theme, folder, operation):
     context = browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 800})
     context.add_cookies([{"name": "theme", "value": theme, "url": base}])
     page = context.new_page()
-    page.goto(f"{base}/accounts/login/")
-    page.screenshot(path=folder / f"sign-in-{theme}.png")
+    for name, address in gate.FOR_NOBODY.items():
+        page.goto(base + address)
+        page.screenshot(path=folder / f"{name.removeprefix('account_')}-{theme}.png")
     sign_in(page, base)
-    for name, path in PAGES.items():
-        answer = page.goto(base + path)
+    for name, address in pages(operation):
+        answer = page.goto(base + address)
         if answer is None or not answer.ok:
-            raise SystemExit(f"{path} answered {answer and answer.status}")
-        page.wait_for_timeout(300)
-        if name == "test":
-            page.click("button:has-text('Send')")
-            page.wait_for_selector("text=Answered by")
+            raise SystemExit(f"{address} answered {answer and answer.status}")
+        page.wait_for_timeout(500)
+        if name == "endpoint-test":
+            page.select_option("#against", "green")
+            page.select_option("#deployment", "blue")
+            page.get_by_role("button", name="Send", exact=True).click()
+            page.get_by_text("Answered by").first.wait_for()
+        if name == "endpoint-metrics":
+            page.wait_for_timeout(1000)
         page.screenshot(path=folder / f"{name}-{theme}.png")
-    page.goto(f"{base}/w/default/endpoints/diabetes/activity")
-    page.click("table a >> nth=0")
-    page.screenshot(path=folder / f"operation-{theme}.png")
     context.close()
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pw-shots-") as home:
+    with tempfile.TemporaryDirectory(prefix="pw-shots-", dir="/tmp") as home:
         product = Product(Path(home) / "h", PORTWAY_ADMIN_PASSWORD=PASSWORD)
         product.up()
         try:
+            until(lambda: (product.home / "demo.json").exists(), 150, "the demo")
+            product.register("environments", "sklearn", "1", condaFile=CONDA)
+            traffic(product)
+            time.sleep(WAIT_S)  # until the last of it has been counted
+            operation = product.rest("GET", "operations")["value"][0]["name"]
             with sync_playwright() as driver:
-                browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+                browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
                 for theme in ("light", "dark"):
-                    shoot(browser, f"https://localhost:{product.tls}", theme, folder)
+                    shoot(browser, f"https://localhost:{product.tls}", theme, folder, operation)
                 browser.close()
         finally:
             product.close()
