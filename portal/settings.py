@@ -74,6 +74,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "apps.core.middleware.RequestId",
+    "apps.core.middleware.NoNul",
     "apps.api.paths.CanonicalPaths",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -241,7 +242,7 @@ SPECTACULAR_SETTINGS = {
 UNFOLD = {"SIDEBAR": {"navigation": "apps.console.navigation.groups"}}
 
 LANGUAGE_CODE = "en"
-LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LANGUAGES = [("en", _("English"))]  # those with a catalogue in locale/
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -112,7 +112,7 @@ def main(folder: Path) -> None:
         product = Product(Path(home) / "h", PORTWAY_ADMIN_PASSWORD=PASSWORD)
         product.up()
         try:
-            until(lambda: (product.home / "demo.json").exists(), 150, "the demo")
+            until((product.home / "demo.json").exists, 150, "the demo")
             product.register("environments", "sklearn", "1", condaFile=CONDA)
             traffic(product)
             time.sleep(WAIT_S)  # until the last of it has been counted

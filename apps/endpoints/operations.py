@@ -7,6 +7,7 @@ from contextlib import suppress
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
+from django.utils import timezone
 
 from apps.builds import domain as builds
 from apps.compute import domain as compute
@@ -150,10 +151,9 @@ def _deploy_failed(operation: Operation, problem: Problem) -> None:
 def deploy(run: Run) -> None:
     deployment = _load_deployment(run)
     with run.step("endpoint"):
-        if deployment.endpoint.state == ProvisioningState.CREATING:
-            put_route(deployment.endpoint)
-            gateway.publish_or_fail()
-            _settle_endpoint(deployment.endpoint)
+        put_route(deployment.endpoint)  # also mends one whose last change failed
+        gateway.publish_or_fail()
+        _settle_endpoint(deployment.endpoint)
     fresh = _bring_up(run, deployment)
     with run.step("route"):
         _switch(deployment, fresh)
@@ -167,7 +167,12 @@ def _split(run: Run, endpoint: OnlineEndpoint) -> None:
     if endpoint.traffic != wanted:
         with transaction.atomic():
             record_traffic(endpoint, wanted, endpoint.mirror_traffic, run.operation.actor)
-            OnlineEndpoint.objects.filter(pk=endpoint.pk).update(traffic=wanted, revision=F("revision") + 1)
+            OnlineEndpoint.objects.filter(pk=endpoint.pk).update(
+                traffic=wanted,
+                revision=F("revision") + 1,
+                modified_by=run.operation.actor,
+                modified_at=timezone.now(),
+            )
             endpoint.traffic = wanted
             put_route(endpoint)
     gateway.publish_or_fail()

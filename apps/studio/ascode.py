@@ -15,11 +15,11 @@ import yaml
 from django.conf import settings
 
 from apps.core.durations import duration
+from apps.studio.pretty import sound
 
 TOKEN = "$PORTWAY_TOKEN"  # noqa: S105 -- the name of a variable, not a token
 BODY_SHOWN = 4_000
 WIDTH = 60  # of the panel that shows it
-MANAGED = "managedOnline"
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Writer:
     """Collects files, commands and requests, in the order in which they have to be used."""
 
     workspace: str
-    files: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    files: list[tuple[str, dict[str, Any] | str]] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    def file(self, name: str, document: dict[str, Any]) -> str:
+    def file(self, name: str, document: dict[str, Any] | str) -> str:
         self.files.append((name, document))
         return name
 
@@ -59,13 +59,16 @@ class Writer:
         parts = ["--cacert ca.pem", f"-X {method}", f'-H "Authorization: Bearer {TOKEN}"']
         if body is not None:
             parts += ['-H "Content-Type: application/json"', f"-d {shlex.quote(json.dumps(body, indent=2))}"]
-        parts += [f"-F {each}" for each in form]
+        parts += [f"-F {shlex.quote(each)}" for each in form]
         address = f"{settings.BASE_URL}/api/v1/workspaces/{self.workspace}/{path}"
         self.requests.append(joined(f"curl {shlex.quote(address)}", parts))
 
     def done(self) -> AsCode:
         many = len(self.files) > 1
-        texts = [(f"# {name}\n" if many else "") + dumped(document) for name, document in self.files]
+        texts = [
+            (f"# {name}\n" if many else "") + (each if isinstance(each, str) else dumped(each))
+            for name, each in self.files
+        ]
         return AsCode("---\n".join(texts), "\n".join(self.commands), "\n\n".join(self.requests))
 
 
@@ -117,14 +120,21 @@ def endpoint(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> N
         "public_network_access": None if public else "disabled",
         "tags": data.get("tags"),
     }
-    writer.az("online-endpoint", verb, "-f", writer.file("endpoint.yml", pruned(document)))
+    if verb == "update":  # what was emptied must be said, or it stays
+        document |= {"public_network_access": "enabled" if public else "disabled"}
+    shown = pruned(document) if verb == "create" else document
+    writer.az("online-endpoint", verb, "-f", writer.file("endpoint.yml", shown))
     properties = {
         "authMode": data.get("auth_mode") or "Key",
         "description": data.get("description"),
         "publicNetworkAccess": None if public else "Disabled",
     }
     body = {"tags": data.get("tags"), "properties": properties}
-    writer.call("PUT" if verb == "create" else "PATCH", f"onlineEndpoints/{name}", pruned(body))
+    if verb == "create":
+        writer.call("PUT", f"onlineEndpoints/{name}", pruned(body))
+    else:
+        properties["publicNetworkAccess"] = "Enabled" if public else "Disabled"
+        writer.call("PATCH", f"onlineEndpoints/{name}", body)
 
 
 def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> None:
@@ -153,8 +163,8 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
         "tags": data.get("tags"),
     }
     writer.az("online-deployment", verb, "-f", writer.file(f"{name}.yml", pruned(document)))
-    code = None
-    if script:
+    code = data.get("code_in_use")
+    if script and (data.get("files") or not code):
         files = tuple(f"files=@{each}" for each in data.get("files") or ["code.zip"])
         writer.call("POST", "uploads", form=files)
         uri = {"properties": {"codeUri": "URI_OF_THE_UPLOAD"}}
@@ -180,6 +190,7 @@ def _deployment_body(data: dict[str, Any], code: dict[str, Any] | None) -> dict[
                 "maxConcurrentRequestsPerInstance": data.get("max_concurrent_requests"),
             },
             "livenessProbe": data.get("liveness_wire"),
+            **data.get("kept", {}),
         },
     }
 
@@ -189,8 +200,15 @@ def _reference(version: Any) -> str | None:
     return f"azureml:{version}" if version else None
 
 
-def traffic(writer: Writer, name: str, split: dict[str, Any], mirror: dict[str, Any] | None = None) -> None:
-    """A split, and mirrored traffic when it is given."""
+def traffic(
+    writer: Writer,
+    name: str,
+    split: dict[str, Any],
+    mirror: dict[str, Any] | None = None,
+    *,
+    on_file: bool = True,
+) -> None:
+    """A split, and mirrored traffic when it is given; the command says it all, so a file of it is a matter of taste."""
     values = " ".join(f"{each}={percent}" for each, percent in sorted(split.items()))
     words = ["online-endpoint", "update", "-n", name, "--traffic", values]
     if mirror is not None:
@@ -200,7 +218,8 @@ def traffic(writer: Writer, name: str, split: dict[str, Any], mirror: dict[str, 
     document: dict[str, Any] = {"name": name, "traffic": split}
     if mirror is not None:
         properties["mirrorTraffic"] = document["mirror_traffic"] = mirror
-    writer.file("endpoint.yml", document)
+    if on_file:
+        writer.file("endpoint.yml", document)
     writer.call("PATCH", f"onlineEndpoints/{name}", {"properties": properties})
 
 
@@ -231,28 +250,23 @@ def model(writer: Writer, data: dict[str, Any]) -> None:
 def environment(writer: Writer, data: dict[str, Any]) -> None:
     name, version = data.get("name") or "NAME", data.get("version") or "1"
     conda = data.get("conda_file") or ""
-    document = {"name": name, "version": version, "description": data.get("description"), "conda_file": _parsed(conda)}
+    described = data.get("description")
+    document = {"name": name, "version": version, "description": described, "conda_file": "./conda.yml"}
     writer.az("environment", "create", "-f", writer.file("environment.yml", pruned(document)))
-    properties = {"condaFile": conda, "description": data.get("description")}
+    writer.file("conda.yml", conda)  # as it was typed: nothing reads it here
+    properties = {"condaFile": conda, "description": described}
     writer.call("PUT", f"environments/{name}/versions/{version}", {"properties": pruned(properties)})
-
-
-def _parsed(text: str) -> Any:
-    """The conda file as part of the YAML; as it was typed while it cannot be read."""
-    try:
-        return yaml.safe_load(text) or text
-    except yaml.YAMLError:
-        return text
 
 
 def request(endpoint_name: str, *, path: str, body: str, deployment: str = "") -> list[tuple[str, str, str]]:
     """A call of the live endpoint in three languages: (id, name, text)."""
     address = f"{settings.BASE_URL}/e/{endpoint_name}{path}"
     try:
-        value = json.loads(body)
-    except ValueError:
+        value = json.loads(body) if len(body) <= BODY_SHOWN else None
+        json.dumps(value)
+    except (ValueError, RecursionError):
         value = None
-    short = value is not None and len(body) <= BODY_SHOWN
+    short = value is not None
     header = [("azureml-model-deployment", deployment)] if deployment else []
     return [
         ("curl", "curl", _curl(address, json.dumps(value) if short else "", header)),
@@ -291,7 +305,7 @@ with urllib.request.urlopen(request, context=trust, timeout=60) as answer:
 def _javascript(address: str, body: Any, headers: list[tuple[str, str]]) -> str:
     more = "".join(f"    {json.dumps(name)}: {json.dumps(value)},\n" for name, value in headers)
     payload = (
-        json.dumps(body, ensure_ascii=False)
+        sound(json.dumps(body, ensure_ascii=False))
         if body is not None
         else 'JSON.parse(await readFile("request.json", "utf8"))'
     )

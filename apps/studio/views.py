@@ -148,6 +148,11 @@ class FormPage(Page):
         return self.as_code(form.cleaned_data)
 
 
+def number(text: str, default: int = 0) -> int:
+    """A whole number as forms and addresses write it; `default` for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else default  # noqa: PLR2004 -- fits any key
+
+
 def wants_code(request: HttpRequest) -> bool:
     """The page only asks how what is typed reads as code; nothing may be changed."""
     return "X-Portway-Code" in request.headers

@@ -89,7 +89,7 @@ def test_the_yaml_is_what_az_ml_takes(world, browser):
     make_model(world["workspace"], "plain", type="custom_model", signature=None)
     values = FORM | {"model": "plain:1", "scoring_script": "score.py", "environment": "sklearn:1"}
     texts = browser("dan").post("/w/lab/create/deployment", values, headers=CODE).json()
-    endpoint, deployment, traffic = yaml.safe_load_all(texts["yaml"])
+    endpoint, deployment = yaml.safe_load_all(texts["yaml"])
     assert endpoint == {"name": "fresh", "auth_mode": "aml_token"}
     assert deployment == {
         "name": "blue",
@@ -105,7 +105,8 @@ def test_the_yaml_is_what_az_ml_takes(world, browser):
         "liveness_probe": {"failure_threshold": 3, "period": 7},
         "tags": {"team": "x y"},
     }
-    assert traffic == {"name": "fresh", "traffic": {"blue": 100}}
+    assert "az ml online-endpoint update" in texts["cli"]
+    assert "blue=100" in texts["cli"]
 
 
 def test_the_environment_as_curl_registers_it(world, browser):
@@ -117,7 +118,42 @@ def test_the_environment_as_curl_registers_it(world, browser):
 
     made = EnvironmentVersion.objects.get(asset__name="torch")
     assert (made.version, made.conda_file, made.description) == ("3", form["conda_file"].strip(), "d")
-    assert yaml.safe_load(texts["yaml"])["conda_file"] == {"dependencies": ["python=3.11"]}
+    document, conda = yaml.safe_load_all(texts["yaml"])
+    assert (document["conda_file"], conda) == ("./conda.yml", {"dependencies": ["python=3.11"]})
+
+
+@pytest.mark.parametrize(
+    "conda", ["2001-99-99", "[" * 5000, "a: &a {b: *a}", "a: &x [1]\nb: [*x, *x, *x]\n", "9" * 5000]
+)
+def test_no_conda_file_is_read_to_show_it(conda, world, browser):
+    """References to references take hours to follow: the text is shown as it was typed."""
+    form = {"name": "torch", "conda_file": conda}
+    answer = browser("dan").post("/w/lab/create/environment", form, headers=CODE)
+    assert answer.status_code == 200
+    assert conda.strip() in answer.json()["yaml"]
+
+
+def test_names_of_files_are_quoted():
+    writer = ascode.Writer("lab")
+    ascode.deployment(writer, {"scoring_script": "score.py", "files": ["a;touch pwned $(id).py"]})
+    curl = writer.done().curl.split("\n\n")[0]
+    assert shlex.split(curl.replace("\\\n", " "))[-1] == "files=@a;touch pwned $(id).py"
+
+
+def test_what_is_emptied_is_said(world, browser):
+    """An edit as code does what Save does: fields that were emptied are there."""
+    values = {"description": "", "auth_mode": "Key", "public_network_access": "on", "tags": ""}
+    texts = browser("dan").post("/w/lab/endpoints/flowers/edit", values, headers=CODE).json()
+    [(method, _path, body)] = list(requests_of(texts["curl"]))
+    assert method == "PATCH"
+    assert body["tags"] == {}
+    assert body["properties"]["description"] == ""
+
+
+@pytest.mark.parametrize("body", ["[" * 20_000, '{"a": "\\ud83d"}', "x" * 100])
+def test_strange_bodies_become_a_file_or_are_mended(body):
+    for _id, _name, text in ascode.request("iris", path="/score", body=body):
+        text.encode()
 
 
 def test_a_long_body_becomes_a_file():

@@ -41,9 +41,9 @@ LISTS = {
     "endpoints/one/activity": 9,
     "endpoints/one/test": 10,
     "models": 10,
-    "models/one": 8,
+    "models/one": 10,
     "environments": 7,
-    "environments/one": 10,
+    "environments/one": 12,
     "operations": 7,
     "create/deployment": 10,
     "find?q=o": 8,
@@ -332,6 +332,7 @@ def test_changing_a_deployment_keeps_what_is_not_changed(world, browser):
     form = page.context["form"]
     values = {name: form[name].value() for name in form.fields if form[name].value() not in (None, "")}
     values |= {"environment_variables": "A=1\nB=x=y", "tags": "", "model": str(form["model"].value())}
+    values["seen"] = page.context["seen"]
     response = client.post("/w/lab/endpoints/flowers/deployments/blue/edit", values)
     assert response.status_code == 302, text(response)
     after = OnlineDeployment.objects.get(name="blue")
@@ -349,6 +350,123 @@ def test_changing_an_endpoint_does_not_write_over_anothers_change(world, browser
     assert client.post("/w/lab/endpoints/flowers/edit", values | {"revision": "1"}).status_code == 302
     changed = OnlineEndpoint.objects.get(name="flowers")
     assert (changed.description, changed.tags, changed.traffic) == ("mine", {"a": "b"}, {"blue": 90, "green": 10})
+
+
+def edit_form(client, address):
+    """The fields of an edit page as a browser would send them back."""
+    page = client.get(address)
+    form = page.context["form"]
+    values = {name: form[name].value() for name in form.fields if form[name].value() not in (None, "")}
+    return {**values, "model": str(values.get("model", "")), "seen": page.context["seen"]}
+
+
+def test_two_people_editing_a_deployment(world, browser):
+    """What somebody else changed meanwhile is shown, and only a second Save replaces it."""
+    client, address = browser("dan"), "/w/lab/endpoints/flowers/deployments/blue/edit"
+    values = edit_form(client, address)
+    blue = OnlineDeployment.objects.get(name="blue")
+    blue.instance_count, blue.description = 5, "theirs"
+    blue.save()
+    answer = client.post(address, values | {"tags": "a=b"})
+    assert answer.status_code == 412
+    assert dict(answer.context["theirs"]) == {"Instances": 5, "Description": "theirs", "Tags": "–"}  # noqa: RUF001
+    blue.refresh_from_db()
+    assert (blue.instance_count, blue.description, blue.tags) == (5, "theirs", {})
+    again = client.post(address, values | {"tags": "a=b", "seen": answer.context["seen"]})
+    assert again.status_code == 302
+    blue.refresh_from_db()
+    assert (blue.instance_count, blue.tags) == (1, {"a": "b"})
+
+
+def test_editing_keeps_what_the_form_does_not_know(world, browser):
+    probe = {"initialDelay": "PT60S", "period": "PT1.5S", "timeout": "PT20S", "failureThreshold": 3}
+    variables = {"CFG": "a=1\nb=2", "PAD": " x ", "Q": '"quoted"', "PEM": "-----BEGIN\nabc==\n-----END"}
+    OnlineDeployment.objects.filter(name="blue").update(liveness_probe=probe, environment_variables=variables)
+    client, address = browser("dan"), "/w/lab/endpoints/flowers/deployments/blue/edit"
+    page = client.get(address)
+    shown = page.context["form"]["environment_variables"].value()
+    values = edit_form(client, address) | {"description": "new"}
+    values["environment_variables"] = page.context["form"].fields["environment_variables"].prepare_value(shown)
+    assert client.post(address, values).status_code == 302
+    after = OnlineDeployment.objects.get(name="blue")
+    assert (after.liveness_probe, after.environment_variables, after.revision) == (probe, variables, 1)
+
+
+def test_what_is_archived_meanwhile_may_stay(world, browser):
+    from apps.registry.models import ModelVersion
+
+    ModelVersion.objects.update(is_archived=True)
+    client, address = browser("dan"), "/w/lab/endpoints/flowers/deployments/blue/edit"
+    assert client.post(address, edit_form(client, address) | {"description": "d"}).status_code == 302
+
+
+def test_an_authentication_that_is_not_offered_stays(workspace, people, browser):
+    make_endpoint(workspace, "entra", auth_mode="AADToken")
+    form = browser("dan").get("/w/lab/endpoints/entra/edit").context["form"]
+    assert form["auth_mode"].value() == "AADToken"
+    assert "AADToken" in dict(form.fields["auth_mode"].choices)
+
+
+def test_refused_code_leaves_no_version(world, workspace, browser):
+    from apps.registry.models import CodeVersion
+
+    make_model(workspace, "plain", type="custom_model", signature=None)
+    for _ in range(2):
+        code = io.BytesIO(b"x")
+        code.name = "score.py"
+        data = deployment(model="plain:1", scoring_script="score.py", code=code)  # no environment
+        assert browser("dan").post("/w/lab/create/deployment", data).status_code == 400
+    assert not CodeVersion.objects.exists()
+    code = io.BytesIO(b"x")
+    code.name = "score.py"
+    answer = browser("dan").post("/w/lab/create/deployment", deployment(code=code))
+    assert answer.context["form"].errors["scoring_script"]
+
+
+def test_a_share_left_out_is_none_beside_traffic(world, browser):
+    values = deployment()
+    del values["share"]
+    assert browser("dan").post("/w/lab/create/deployment", values).status_code == 302
+    assert Operation.objects.get(kind="online-deployment.deploy").payload["traffic"] == {"blue": 90, "green": 10}
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["endpoints?q=%00", "models/%00", "endpoints/%00", "pick/models?q=a:%00", "create/deployment?endpoint=%00"],
+)
+def test_nul_in_an_address_is_refused(address, world, browser):
+    assert browser("dan").get(f"/w/lab/{address}").status_code == 400
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", "1e9", ""])
+def test_numbers_that_are_none_are_refused(number, world, browser):
+    client = browser("dan")
+    split = {"revision": number, "live.blue": number, "live.green": "30"}
+    assert client.post("/w/lab/endpoints/flowers/traffic", split).status_code in {400, 412}
+    assert client.post("/w/lab/endpoints/flowers/edit", {"auth_mode": "Key", "revision": number}).status_code == 412
+    assert client.get(f"/w/lab/endpoints/flowers/test?call={number}").status_code == 200
+
+
+def test_an_answer_of_half_a_character_is_shown(world, browser, monkeypatch):
+    from apps.studio import invoke
+
+    def send(path, data, headers, *, timeout_s):
+        return invoke.Answer(200, "OK", 0.01, [], '{"token": "\\ud83d"}', False, "green")
+
+    monkeypatch.setattr(invoke, "_send", send)
+    client = browser("dan")
+    answer = client.post("/w/lab/endpoints/flowers/test", {"body": "[" * 20_000}, headers={"HX-Request": "true"})
+    assert answer.status_code == 200
+    assert "token" in text(answer)
+    from apps.studio.models import Call
+
+    assert client.get(f"/w/lab/endpoints/flowers/test?call={Call.objects.get().pk}").status_code == 200
+
+
+def test_operations_are_found_by_their_name(world, browser):
+    make_operation(world["endpoint"], "online-endpoint.update", lock="x", state="succeeded")
+    page = browser("dan").get("/w/lab/operations?q=update+endp")
+    assert page.context["listing"].total == 1
 
 
 def test_htmx_is_led_on_and_gets_errors_as_part_of_the_page(world, browser):

@@ -57,4 +57,8 @@ def split_with(endpoint: OnlineEndpoint, name: str, share: int) -> dict[str, int
     rests = sorted(others, key=lambda each: (-(others[each] * room % total), each))
     for each in rests[: room - sum(shares.values())]:
         shares[each] += 1
+    if room >= len(shares):  # who had some keeps some
+        for each in [each for each, percent in shares.items() if not percent]:
+            shares[max(shares, key=lambda other: shares[other])] -= 1
+            shares[each] = 1
     return {each: percent for each, percent in (shares | {name: share}).items() if percent}

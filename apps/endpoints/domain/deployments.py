@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -61,14 +62,20 @@ def add_deployment(endpoint: OnlineEndpoint, name: str, spec: DeploymentSpec, ac
 
 
 @transaction.atomic
-def update_deployment(*, deployment: OnlineDeployment, spec: DeploymentSpec, actor: Any) -> Operation:
+def update_deployment(
+    *, deployment: OnlineDeployment, spec: DeploymentSpec, actor: Any, if_match: datetime | None = None
+) -> Operation:
     """Change a deployment: replicas are replaced one set for the other without a failed request, or only scaled.
 
-    Raises Problem "not-found", "busy", "bad-field", "limit".
+    `if_match`: the `modified_at` that the caller has seen; somebody else's later change is not written over.
+
+    Raises Problem "not-found", "stale", "busy", "bad-field", "limit".
     """
     _check_spec(spec)
     endpoint = locked(deployment.endpoint)
     deployment = _of(endpoint, deployment)
+    if if_match is not None and if_match != deployment.modified_at:
+        raise Problem("stale", subject=f"Deployment {deployment}")
     if spec.egress != deployment.egress:
         raise Problem("bad-field", field="egressPublicNetworkAccess", reason="it cannot be changed after creation")
     before = {name: getattr(deployment, name) for name in RECIPE_FIELDS}
@@ -87,11 +94,11 @@ def update_deployment(*, deployment: OnlineDeployment, spec: DeploymentSpec, act
     return operation
 
 
+@transaction.atomic
 def scale_deployment(*, deployment: OnlineDeployment, instance_count: int, actor: Any) -> Operation:
-    """Change only the number of instances."""
-    return update_deployment(
-        deployment=deployment, spec=spec_of(deployment, instance_count=instance_count), actor=actor
-    )
+    """Change only the number of instances, whatever else was changed meanwhile."""
+    present = _of(locked(deployment.endpoint), deployment)
+    return update_deployment(deployment=present, spec=spec_of(present, instance_count=instance_count), actor=actor)
 
 
 @transaction.atomic

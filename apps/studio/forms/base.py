@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -50,25 +51,53 @@ class MapField(forms.CharField):
     widget = forms.Textarea
 
     def __init__(self, *, placeholder: str = "", **kwargs: Any) -> None:
-        super().__init__(required=False, **{"help_text": _("One key=value per line."), **kwargs})
+        super().__init__(
+            required=False,
+            **{
+                "strip": True,
+                "help_text": _("One key=value per line; a value with line breaks in quotes, as JSON."),
+                **kwargs,
+            },
+        )
         self.widget.attrs.update(
             {"rows": 2, "placeholder": placeholder, "spellcheck": "false", "class": "textarea mono"}
         )
 
     def prepare_value(self, value: Any) -> Any:
-        return "\n".join(f"{key}={content}" for key, content in value.items()) if isinstance(value, dict) else value
+        return "\n".join(f"{key}={_written(each)}" for key, each in value.items()) if isinstance(value, dict) else value
 
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
         found = {}
-        for line in filter(None, map(str.strip, text.splitlines())):
-            key, sign, content = line.partition("=")
-            if not sign or not key.strip():
+        for line in filter(None, map(str.strip, text.replace("\r\n", "\n").split("\n"))):
+            key, sign, content = (each.strip() for each in line.partition("="))
+            if not sign or not key:
                 raise forms.ValidationError(_("“%(line)s” is not key=value."), params={"line": line[:60]})
-            found[key.strip()] = content.strip()
+            if key in found:
+                raise forms.ValidationError(_("“%(key)s” is given twice."), params={"key": key[:60]})
+            found[key] = _read(content)
         if len(found) > MAP_LIMIT:
             raise forms.ValidationError(_("At most %(limit)s lines."), params={"limit": MAP_LIMIT})
         return found
+
+
+def _written(value: str) -> str:
+    """A value as it stands in its line: in JSON's quotes when it would not survive without them."""
+    plain = value == value.strip() and not value.startswith('"') and value.isprintable()
+    return value if plain else json.dumps(value)
+
+
+def _read(text: str) -> str:
+    """A value that begins with a quote is JSON's; anything else stands for itself."""
+    if not text.startswith('"'):
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, str):
+        raise forms.ValidationError(_("“%(text)s” is not a text in quotes."), params={"text": text[:60]})
+    return value
 
 
 class TagsField(MapField):
@@ -127,3 +156,14 @@ class ManyFilesField(forms.FileField):
 
 
 NAME_INPUT = {"autocomplete": "off", "spellcheck": "false", "class": "input mono"}
+
+
+def differences(form: forms.Form, present: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """(label, present value) of each field that somebody else's change has made different from what was typed."""
+    found = []
+    for name, value in present.items():
+        bound = form[name]
+        shown = bound.field.prepare_value(value)
+        if form.cleaned_data.get(name) != value and bound.value() != shown:
+            found.append((bound.label, shown if shown not in (None, "") else "–"))  # noqa: RUF001 -- nothing
+    return found

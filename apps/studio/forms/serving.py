@@ -48,6 +48,12 @@ class EndpointEditForm(StudioForm):
     )
     tags = TagsField()
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field, mode = self.fields["auth_mode"], self.initial.get("auth_mode")
+        if mode in AuthMode.values and mode not in dict(field.choices):  # type: ignore[attr-defined]
+            field.choices = [*field.choices, (mode, AuthMode(mode).label)]  # type: ignore[attr-defined]
+
 
 class EndpointForm(EndpointEditForm):
     name = forms.CharField(
@@ -127,10 +133,16 @@ class DeploymentEditForm(StudioForm):
     )
     tags = TagsField()
 
-    def __init__(self, *args: Any, workspace: Workspace, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, workspace: Workspace, current: OnlineDeployment | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.fields["model"].rows = usable(ModelVersion, workspace)  # type: ignore[attr-defined]
         self.fields["environment"].rows = usable(EnvironmentVersion, workspace)  # type: ignore[attr-defined]
+        if current is not None:  # what it has now may stay, even when it was archived meanwhile
+            for name in ("model", "environment"):
+                field: Any = self.fields[name]
+                field.rows = field.rows | field.rows.model.objects.filter(pk=getattr(current, f"{name}_id"))
         self._tell_type()
         types = InstanceType.objects.all()
         self.fields["instance_type"].queryset = types  # type: ignore[attr-defined]
@@ -142,6 +154,12 @@ class DeploymentEditForm(StudioForm):
         field = self.fields["model"]
         with suppress(forms.ValidationError):
             field.widget.attrs["data-type"] = getattr(field.clean(str(self["model"].value() or "")), "type", "")
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        if data.get("code") and not data.get("scoring_script") and "scoring_script" not in self.errors:
+            self.add_error("scoring_script", _("Name the file among the code that has init() and run()."))
+        return data
 
 
 def initial_of(deployment: OnlineDeployment) -> dict[str, Any]:
@@ -160,7 +178,7 @@ def initial_of(deployment: OnlineDeployment) -> dict[str, Any]:
 class DeployForm(DeploymentEditForm):
     """A deployment, and the endpoint it goes under when that is new."""
 
-    unmarked = ("model", "new_name", "auth_mode", "endpoint")
+    unmarked = ("model", "new_name", "auth_mode", "endpoint", "share")
 
     target = forms.ChoiceField(
         label=_("Endpoint"),
@@ -191,6 +209,7 @@ class DeployForm(DeploymentEditForm):
         label=_("Traffic when ready (%)"),
         min_value=0,
         max_value=100,
+        required=False,
         help_text=_("0: test it first, move traffic later. The others keep their proportions."),
     )
 
@@ -208,6 +227,8 @@ class DeployForm(DeploymentEditForm):
                 self.add_error("endpoint", _("There is no such endpoint in this workspace."))
         else:
             self.add_error("endpoint", _("Choose an endpoint."))
+        if data.get("share") is None and "share" not in self.errors:
+            data["share"] = 0 if getattr(data.get("found"), "traffic", None) else 100
         return data
 
     def _check_new(self, name: str) -> None:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpResponse
+from django.utils.dateparse import parse_datetime
 
 from apps.core.durations import duration, duration_ms
+from apps.core.errors import Problem
 from apps.endpoints import domain
 from apps.endpoints.domain import DeploymentSpec, EndpointSpec
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.registry import uploads
 from apps.registry.domain import register_code
 from apps.registry.enums import ModelType
-from apps.registry.models import CodeVersion
+from apps.registry.models import CodeVersion, Upload
 from apps.studio import ascode
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import EXISTING, NEW, DeployForm, DeploymentEditForm, initial_of
+from apps.studio.forms.base import differences
 from apps.studio.pages.deployments import DeploymentPage
 from apps.studio.queries import endpoints_of
 from apps.studio.views import FormPage
 
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 NAMES = ("blue", "green", "red", "yellow", "purple", "teal")
 SAME = (
     "description",
@@ -47,33 +54,38 @@ class DeploymentForms(FormPage):
 
     field_of = FIELD_OF
 
-    def spec(self, data: dict[str, Any], *, code_name: str, before: OnlineDeployment | None = None) -> dict[str, Any]:
+    def spec(
+        self, data: dict[str, Any], upload: Upload | None, *, code_name: str, before: OnlineDeployment | None = None
+    ) -> dict[str, Any]:
         """The fields of a DeploymentSpec; code that was not sent again stays as it is."""
         values = {name: data[name] for name in SAME} | {
             "instance_type": data["instance_type"].name,
-            "liveness_probe": _probe(data),
+            "liveness_probe": _probe(data, before),
             "environment": data["environment"],
         }
-        code = self._code_of(data, code_name) or (before.code if before else None)
         model = data["model"]
         if data["scoring_script"] or model is None or model.type != ModelType.MLFLOW:
+            code = self._code_of(upload, code_name) if upload else before.code if before else None
             values |= {"code": code, "scoring_script": data["scoring_script"]}
         else:
             values |= {"code": None, "scoring_script": ""}
         return values
 
-    def _code_of(self, data: dict[str, Any], name: str) -> CodeVersion | None:
+    def _received(self, data: dict[str, Any]) -> Upload | None:
+        """The code files in the store. Not in a transaction: they may be large; unused they are collected in a day."""
         files = data["code"]
         if not files:
             return None
         archive = files[0] if len(files) == 1 and files[0].name.lower().endswith(".zip") else None
-        upload = uploads.receive(
+        return uploads.receive(
             workspace=self.workspace,
             archive=archive,
             files=[] if archive else files,
             paths=[],
             actor=self.request.user,
         )
+
+    def _code_of(self, upload: Upload, name: str) -> CodeVersion:
         version, _new = register_code(
             workspace=self.workspace, name=name, tree=upload.tree, path=upload.path, actor=self.request.user
         )
@@ -93,10 +105,19 @@ class DeploymentForms(FormPage):
         }
 
 
-def _probe(data: dict[str, Any]) -> dict[str, Any]:
+def _probe(data: dict[str, Any], before: OnlineDeployment | None = None) -> dict[str, Any]:
+    """The liveness probe with what the form says of it; what the form does not know stays."""
+    probe = dict(before.liveness_probe) if before else {}
     period, failures = data.get("probe_period"), data.get("probe_failures")
-    probe = {"period": duration(period * 1000)} if period else {}
-    return probe | ({"failureThreshold": failures} if failures else {})
+    if period != _period_of(probe):
+        probe["period"] = duration(period * 1000) if period else None
+    probe["failureThreshold"] = failures
+    return {name: value for name, value in probe.items() if value is not None}
+
+
+def _period_of(probe: dict[str, Any]) -> int | None:
+    """In whole seconds, as the form shows it."""
+    return max(1, duration_ms(probe["period"]) // 1000) if probe.get("period") else None
 
 
 class Deploy(DeploymentForms):
@@ -128,15 +149,17 @@ class Deploy(DeploymentForms):
         data = form.cleaned_data
         target = data.get("found") or (data["new_name"], EndpointSpec(auth_mode=data["auth_mode"] or None))
         name = target.name if isinstance(target, OnlineEndpoint) else target[0]
-        spec = DeploymentSpec(**self.spec(data, code_name=f"{name}-{data['name']}"))
-        made = domain.deploy(
-            workspace=self.workspace,
-            endpoint=target,
-            name=data["name"],
-            spec=spec,
-            share=data["share"],
-            actor=self.request.user,
-        )
+        upload = self._received(data)
+        with transaction.atomic():  # a version of the code only if there is a deployment of it
+            spec = DeploymentSpec(**self.spec(data, upload, code_name=f"{name}-{data['name']}"))
+            made = domain.deploy(
+                workspace=self.workspace,
+                endpoint=target,
+                name=data["name"],
+                spec=spec,
+                share=data["share"],
+                actor=self.request.user,
+            )
         return self.to_operation(made[1])
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
@@ -150,31 +173,61 @@ class Deploy(DeploymentForms):
         found = None if new else endpoints_of(self.workspace).filter(name=endpoint).first()
         if share and name:
             split = domain.split_with(found, name, share) if found and found.traffic else {name: 100}
-            ascode.traffic(writer, endpoint, split)
+            ascode.traffic(writer, endpoint, split, on_file=False)
         return writer.done()
 
 
 class DeploymentEdit(DeploymentForms, DeploymentPage):
     template = "deployment_edit"
+    theirs: Sequence[tuple[Any, Any]] = ()
+
+    def context(self) -> dict[str, Any]:
+        return {**super().context(), "theirs": self.theirs, "seen": self.deployment.modified_at.isoformat()}
 
     def form(self, data: Any = None, files: Any = None) -> DeploymentEditForm:
-        initial = initial_of(self.deployment)
-        period = self.deployment.liveness_probe.get("period")
-        initial["probe_period"] = duration_ms(period) // 1000 if period else None
-        return DeploymentEditForm(data, files, workspace=self.workspace, initial=initial)
+        return DeploymentEditForm(
+            data, files, workspace=self.workspace, current=self.deployment, initial=self._initial()
+        )
+
+    def _initial(self) -> dict[str, Any]:
+        return initial_of(self.deployment) | {"probe_period": _period_of(self.deployment.liveness_probe)}
 
     def save(self, form: Any) -> HttpResponse:
+        """What somebody else changed meanwhile is shown, not written over."""
+        upload = self._received(form.cleaned_data)
         names = f"{self.endpoint.name}-{self.deployment.name}"
-        changes = self.spec(form.cleaned_data, code_name=names, before=self.deployment)
-        operation = domain.update_deployment(
-            deployment=self.deployment, spec=domain.spec_of(self.deployment, **changes), actor=self.request.user
-        )
+        try:
+            with transaction.atomic():
+                changes = self.spec(form.cleaned_data, upload, code_name=names, before=self.deployment)
+                operation = domain.update_deployment(
+                    deployment=self.deployment,
+                    spec=domain.spec_of(self.deployment, **changes),
+                    actor=self.request.user,
+                    if_match=parse_datetime(self.request.POST.get("seen", "")[:40]) or LONG_AGO,
+                )
+        except Problem as problem:
+            if problem.code == "stale":
+                self.deployment.refresh_from_db()
+                self.theirs = differences(
+                    form, {name: self._initial()[name] for name in form.fields if name in self._initial()}
+                )
+            raise
         return self.to_operation(operation)
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        names = {"endpoint": self.endpoint.name, "name": self.deployment.name}
-        ascode.deployment(writer, {**self._documented(data), **names}, verb="update")
+        here = self.deployment
+        kept = {
+            "readinessProbe": here.readiness_probe,
+            "modelMountPath": here.model_mount_path,
+            "properties": here.properties,
+            "egressPublicNetworkAccess": "Enabled" if here.egress else "Disabled",
+        }
+        code = {"codeId": f"azureml:{here.code}", "scoringScript": data.get("scoring_script")} if here.code else None
+        more = {"endpoint": self.endpoint.name, "name": here.name, "kept": kept, "code_in_use": code}
+        shown = self._documented(data)
+        probe = _probe(data, here)
+        ascode.deployment(writer, {**shown, **more, "liveness_wire": probe}, verb="update")
         return writer.done()
 
 

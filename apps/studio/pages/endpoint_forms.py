@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.http import HttpResponse
@@ -12,8 +13,9 @@ from apps.endpoints.domain import EndpointSpec
 from apps.studio import ascode
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import EndpointEditForm, EndpointForm
+from apps.studio.forms.base import differences
 from apps.studio.pages.endpoints import EndpointPage
-from apps.studio.views import FormPage
+from apps.studio.views import FormPage, number
 
 FIELDS = ("description", "auth_mode", "public_network_access", "tags")
 
@@ -39,22 +41,27 @@ class EndpointCreate(FormPage):
 
 class EndpointEdit(FormPage, EndpointPage):
     template = "endpoint_edit"
+    theirs: Sequence[tuple[Any, Any]] = ()
+
+    def context(self) -> dict[str, Any]:
+        return {**super().context(), "theirs": self.theirs}
 
     def form(self, data: Any = None, files: Any = None) -> EndpointEditForm:
         return EndpointEditForm(data, initial={name: getattr(self.endpoint, name) for name in FIELDS})
 
     def save(self, form: Any) -> HttpResponse:
         """What somebody else changed meanwhile is not written over: the revision must be the one that was shown."""
-        revision = self.request.POST.get("revision", "")
         try:
             operation = domain.update_endpoint(
                 endpoint=self.endpoint,
                 spec=EndpointSpec(**form.cleaned_data),
                 actor=self.request.user,
-                if_match=int(revision) if revision.isascii() and revision.isdigit() else 0,
+                if_match=number(self.request.POST.get("revision", "")),
             )
-        except Problem:
+        except Problem as problem:
             self.endpoint.refresh_from_db()
+            if problem.code == "stale":
+                self.theirs = differences(form, {name: getattr(self.endpoint, name) for name in FIELDS})
             raise
         return self.to_operation(operation)
 

@@ -23,6 +23,7 @@ from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import FormPage, Page, one
 
 BUILDS = 10
+VERSION_COLUMNS = (Column(_lazy("Version")), Column(_lazy("Created"), "created_at"), Column(_lazy("By")))
 COLUMNS = (
     Column(_lazy("Name"), "name"),
     Column(_lazy("Versions")),
@@ -45,7 +46,6 @@ class EnvironmentBase(Page):
     section = "environments"
     permissions: ClassVar = {}
     environment: Environment
-    versions: list[EnvironmentVersion]
     chosen: EnvironmentVersion | None
 
     def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
@@ -53,10 +53,9 @@ class EnvironmentBase(Page):
         name = kwargs["environment"]
         rows = Environment.objects.filter(workspace=self.workspace, name=name)
         self.environment = one(rows, "environment", name)
-        self.versions = list(self.environment.versions.select_related("created_by", "asset__workspace"))
+        versions = self.environment.versions.select_related("created_by", "asset__workspace")
         wanted = request.POST.get("version") or request.GET.get("version", "")
-        newest = self.versions[0] if self.versions else None
-        self.chosen = next((each for each in self.versions if each.version == wanted), newest)
+        self.chosen = (versions.filter(version=wanted).first() if wanted else None) or versions.first()
 
     def wanted(self) -> EnvironmentVersion:
         """The version that a form names; never another one instead."""
@@ -76,11 +75,12 @@ class EnvironmentPage(EnvironmentBase):
         deployed = OnlineDeployment.objects.filter(
             environment__asset=self.environment, endpoint__workspace=self.workspace
         )
+        light = self.environment.versions.select_related("created_by", "asset").defer("conda_file", "requirements")
         builds = Operation.objects.filter(kind="environment.build", workspace=self.workspace.name)
         return self.page(
             "environment",
             environment=self.environment,
-            versions=self.versions,
+            listing=listing(request, light, VERSION_COLUMNS, default="-created_at"),
             chosen=self.chosen,
             outlook=outlook(self.chosen) if self.chosen else None,
             builds=builds.filter(target=topic(self.chosen)).select_related("actor")[:BUILDS] if self.chosen else [],

@@ -22,6 +22,14 @@ from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import Page, one
 
 FILES_SHOWN = 2000
+DEPLOYED_SHOWN = 100
+VERSION_COLUMNS = (
+    Column(_lazy("Version")),
+    Column(_lazy("Type")),
+    Column(_lazy("Size")),
+    Column(_lazy("Registered"), "created_at"),
+    Column(_lazy("By")),
+)
 TEXT_SHOWN = 256 * 1024
 COLUMNS = (
     Column(_lazy("Name"), "name"),
@@ -53,20 +61,18 @@ class ModelBase(Page):
     section = "models"
     permissions: ClassVar = {}
     model: Model
-    versions: list[ModelVersion]
     chosen: ModelVersion | None
 
     def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
         super().prepare(request, **kwargs)
         name = kwargs["model"]
         self.model = one(Model.objects.filter(workspace=self.workspace, name=name), "model", name)
-        self.versions = list(self.model.versions.select_related("tree", "created_by", "asset__workspace"))
+        rows = self.model.versions.select_related("tree", "created_by", "asset__workspace")
         wanted = request.POST.get("version") or request.GET.get("version", "")
-        newest = self.versions[0] if self.versions else None
-        self.chosen = next((each for each in self.versions if each.version == wanted), newest)
+        self.chosen = (rows.filter(version=wanted).first() if wanted else None) or rows.first()
 
     def context(self) -> dict[str, Any]:
-        return {**super().context(), "model": self.model, "versions": self.versions, "chosen": self.chosen}
+        return {**super().context(), "model": self.model, "chosen": self.chosen}
 
     def exactly(self, wanted: str) -> ModelVersion:
         """The version that was asked for; never another one instead."""
@@ -80,7 +86,13 @@ class ModelPage(ModelBase):
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         deployed = OnlineDeployment.objects.filter(model__asset=self.model, endpoint__workspace=self.workspace)
-        return self.page("model", deployed=deployed.select_related("endpoint", "model"))
+        rows = self.model.versions.select_related("tree", "created_by", "asset")
+        light = rows.defer("signature", "input_example", "flavors")
+        return self.page(
+            "model",
+            listing=listing(request, light, VERSION_COLUMNS, default="-created_at"),
+            deployed=deployed.select_related("endpoint", "model")[:DEPLOYED_SHOWN],
+        )
 
 
 @dataclass(frozen=True)
@@ -165,7 +177,11 @@ def _files(root: Path) -> tuple[list[File], bool]:
 def _inside(root: Path, path: str) -> Path:
     """A file of the tree. Raises Problem "not-found" for anything else."""
     place = root / path
-    if "\x00" in path or not place.resolve().is_relative_to(root.resolve()) or not place.is_file():
+    try:
+        found = "\x00" not in path and place.resolve().is_relative_to(root.resolve()) and place.is_file()
+    except OSError:  # a name that no file system takes
+        found = False
+    if not found:
         raise Problem("not-found", kind="file", name=path[:200])
     return place
 

@@ -17,6 +17,7 @@ from apps.core import operations
 from apps.core.models import Operation, OperationState, OperationStep, StepState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.studio.listing import Column, listing, query_of
+from apps.studio.templatetags.studio import kinds_called
 from apps.studio.views import Page, one
 
 LOG_TAIL = 200
@@ -73,7 +74,7 @@ class Operations(Page):
         rows = Operation.objects.filter(workspace=self.workspace.name).select_related("actor")
         query, state = query_of(request), request.GET.get("state", "")
         if query:
-            rows = rows.filter(Q(target__icontains=query) | Q(kind__icontains=query))
+            rows = rows.filter(Q(target__icontains=query) | Q(kind__icontains=query) | Q(kind__in=kinds_called(query)))
         if state in OperationState.values:
             rows = rows.filter(state=state)
         listed = listing(request, rows, COLUMNS, default="-created_at", states=OperationState.choices)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.policy import Permission
@@ -15,7 +16,7 @@ from apps.studio.models import Call
 from apps.studio.pages.endpoints import EndpointPage
 from apps.studio.pretty import pretty
 from apps.studio.queries import deployments_of
-from apps.studio.views import one, texts, wants_code
+from apps.studio.views import number, one, texts, wants_code
 
 KEPT = 30
 BODY_KEPT = 64 * 1024
@@ -39,7 +40,7 @@ class Test(EndpointPage):
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         """An empty console with a sample, or one of the calls of before: `?call=<id>`."""
         deployments = list(deployments_of(self.endpoint))
-        call = self._history().filter(pk=_number(request.GET.get("call", ""))).first()
+        call = self._history().filter(pk=number(request.GET.get("call", ""))).first()
         wanted = call.asked if call else request.GET.get("deployment", "")
         chosen = next((each for each in deployments if each.name == wanted), None)
         busiest = max(deployments, key=lambda each: self.endpoint.traffic.get(each.name, 0), default=None)
@@ -53,7 +54,9 @@ class Test(EndpointPage):
         )
 
     def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        values = {name: request.POST.get(name, "") for name in ("deployment", "against", "body", "path")}
+        values = {
+            name: request.POST.get(name, "").replace("\x00", "") for name in ("deployment", "against", "body", "path")
+        }
         values["path"] = values["path"] or "/score"
         if wants_code(request):
             return texts(self._code(**values)["tabs"])
@@ -105,6 +108,8 @@ class Test(EndpointPage):
 
     def _send(self, values: dict[str, str]) -> list[Shown]:
         file = self.request.FILES.get("file")
+        if file and (file.size or 0) > invoke.REQUEST_LIMIT:
+            raise Problem("bad-field", field="file", reason="at most 10 MB can be sent from this page", target="file")
         content = file.read() if file else values["body"].encode()
         content_type = (file.content_type or FILE_TYPE) if file else "application/json"
         asked = [values["deployment"], *([values["against"]] if values["against"] else [])]
@@ -122,8 +127,8 @@ class Test(EndpointPage):
         return Call.objects.filter(user=self.request.user.pk or 0, endpoint=self.endpoint)
 
     def _keep(self, sent: invoke.Request, answer: invoke.Answer, *, kept: str) -> None:
-        """Remember the call; the oldest make room."""
-        with transaction.atomic():
+        """Remember the call; the oldest make room. An endpoint that is gone by now remembers nothing."""
+        with suppress(IntegrityError), transaction.atomic():
             Call.objects.create(
                 user_id=self.request.user.pk or 0,
                 endpoint=self.endpoint,
@@ -158,7 +163,3 @@ def _of(call: Call) -> Shown:
 
 def _clean(text: str) -> str:
     return text.replace("\x00", "\ufffd")  # PostgreSQL keeps no NUL
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0  # noqa: PLR2004 -- a key fits

@@ -19,7 +19,7 @@ from apps.studio import ascode
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.pages.endpoints import EndpointPage
 from apps.studio.queries import cards, deployments_of, endpoints_of, operations_of
-from apps.studio.views import texts, wants_code
+from apps.studio.views import number, texts, wants_code
 
 HISTORY = 20
 
@@ -43,13 +43,12 @@ class Traffic(EndpointPage):
         proposal = _proposal(request)
         if wants_code(request):
             return texts(self._code(proposal).tabs)
-        revision = request.POST.get("revision", "")
         try:
             operation = domain.update_endpoint(
                 endpoint=self.endpoint,
                 spec=EndpointSpec(traffic=proposal.live, mirror_traffic=proposal.mirror),
                 actor=request.user,
-                if_match=int(revision) if revision.isdigit() else 0,
+                if_match=number(request.POST.get("revision", "")),
             )
         except Problem as problem:
             self.endpoint = endpoints_of(self.workspace).get(pk=self.endpoint.pk)
@@ -96,11 +95,14 @@ class Traffic(EndpointPage):
 
 def _proposal(request: HttpRequest) -> Proposal:
     live = {
-        name.removeprefix("live."): _number(value) for name, value in request.POST.items() if name.startswith("live.")
+        name.removeprefix("live."): _number(str(value))
+        for name, value in request.POST.items()
+        if name.startswith("live.")
     }
     target = str(request.POST.get("mirror", ""))
     return Proposal(live, {target: _number(str(request.POST.get("mirror_percent", "")))} if target else {})
 
 
-def _number(text: Any) -> Any:
-    return int(text) if str(text).isascii() and str(text).isdigit() else text
+def _number(text: str) -> Any:
+    """What is no number stays text, for the domain to refuse."""
+    return number(text, -1) if number(text, -1) >= 0 else text[:40]

@@ -136,6 +136,11 @@ def kind_name(kind: str) -> str:
     return str(OPERATIONS.get(kind) or kind.replace(".", " · ").replace("-", " "))
 
 
+def kinds_called(words: str) -> list[str]:
+    """The kinds of operations whose name for people holds these words."""
+    return [kind for kind, name in OPERATIONS.items() if words.casefold() in str(name).casefold()]
+
+
 @register.filter
 def step_name(name: str) -> str:
     return str(STEPS.get(name, name))
