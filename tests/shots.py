@@ -100,8 +100,10 @@ def shoot(browser, base, theme, folder, operation):
             page.select_option("#deployment", "blue")
             page.get_by_role("button", name="Send", exact=True).click()
             page.get_by_text("Answered by").first.wait_for()
+            page.evaluate("scrollTo(0, 0)")
         if name == "endpoint-metrics":
-            page.wait_for_timeout(1000)
+            page.goto(f"{base}{address}?range=15m")
+            page.wait_for_timeout(1500)
         page.screenshot(path=folder / f"{name}-{theme}.png")
     context.close()
 
