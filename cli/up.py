@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from cli import parts, processes, supervisor
 from cli.home import Home, HomeError, env_int
@@ -272,7 +273,8 @@ def _banner(home: Home, ports: Ports, first: dict[str, Any]) -> None:
     if call := sample(home):
         print("  a prediction of the demo model:")
         print(f"    curl --cacert {home.ca} -H 'Authorization: Bearer {call['key']}' \\")
-        print(f"      -H 'Content-Type: application/json' -d '{json.dumps(call['body'])}' {call['uri']}")
+        uri = base + urlsplit(call["uri"]).path  # the ports may be others than when it was made
+        print(f"      -H 'Content-Type: application/json' -d '{json.dumps(call['body'])}' {uri}")
     print("Ctrl-C stops it.", flush=True)
 
 
