@@ -4,6 +4,7 @@
  */
 customElements.define("deploy-form", class extends HTMLElement {
   connectedCallback() {
+    if (this.known) return; // moved, not made
     this.model = this.querySelector("input[name=model]");
     this.endpoint = this.querySelector("input[name=endpoint]");
     this.share = this.querySelector("input[name=share]");

@@ -68,11 +68,18 @@ def test_a_refused_form_keeps_its_picker(open_page, site):
     assert model.input_value() == "nobody:7"
     assert model.get_attribute("aria-invalid") == "true"
     assert page.locator("details:has(#id_tags)").evaluate("fold => fold.open")
+    page.locator("[name=new_name]").fill("flowers")  # taken: a problem at another field
     model.fill("iri")
     page.get_by_role("option", name="iris:1").click()
     assert model.input_value() == "iris:1"
     page.get_by_text("An MLflow model: it brings").wait_for()
-    expected(page, 400)
+    page.locator("#id_tags").fill("a=b")
+    page.locator("#form button[type=submit]").click()
+    until(page, "document.activeElement.name === 'new_name'")
+    page.get_by_text("An MLflow model: it brings").wait_for()
+    model.fill("ir")
+    page.get_by_role("option", name="iris:1").wait_for()
+    expected(page, 400, 409)
     clean(page)
 
 
@@ -235,6 +242,7 @@ def test_single_keys_can_be_switched_off(open_page, site):
     page.keyboard.press("?")
     page.get_by_label("Shortcuts of a single key").uncheck()
     page.keyboard.press("Escape")
+    page.locator("#shortcuts").wait_for(state="hidden")
     page.keyboard.press("c")
     page.keyboard.press("?")
     assert page.locator("#shortcuts").is_hidden()
@@ -242,6 +250,7 @@ def test_single_keys_can_be_switched_off(open_page, site):
     page.get_by_role("button", name="Keyboard shortcuts").click()
     page.get_by_label("Shortcuts of a single key").check()
     page.keyboard.press("Escape")
+    page.locator("#shortcuts").wait_for(state="hidden")
     page.keyboard.press("c")
     page.wait_for_url("**/create/**")
     clean(page)
