@@ -175,6 +175,12 @@ def show_problem(request: HttpRequest, problem: Problem) -> HttpResponse:
     status = problem.entry.status
     if request.headers.get("accept") == "application/json":
         return JsonResponse(problem.as_json(), status=status)
+    if request.headers.get("HX-Request"):
+        response = render(request, "studio/parts/problem.html", {"problem": problem.as_json()}, status=status)
+        # above what is there, which stays
+        for name, value in (("HX-Retarget", "#problems"), ("HX-Reswap", "innerHTML"), ("HX-Reselect", "unset")):
+            response[name] = value
+        return response
     title = STATUS_TITLES.get(status, _("This did not work"))
     return render(
         request,

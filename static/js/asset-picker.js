@@ -6,6 +6,7 @@ let count = 0;
 
 customElements.define("asset-picker", class extends HTMLElement {
   connectedCallback() {
+    if (this.list) return; // moved, not made
     this.input = this.querySelector("input");
     count += 1;
     this.list = Object.assign(document.createElement("ul"), { id: `pick-${count}`, className: "picks", hidden: true });
@@ -47,7 +48,6 @@ customElements.define("asset-picker", class extends HTMLElement {
       option.setAttribute("role", "option");
       option.setAttribute("aria-selected", "false");
       option.dataset.value = each.value;
-      option.dataset.type = each.type ?? "";
       const name = Object.assign(document.createElement("span"), { className: "mono truncate", textContent: each.value });
       option.append(name, Object.assign(document.createElement("span"), { className: "meta", textContent: each.note ?? "" }));
       return option;
@@ -58,6 +58,7 @@ customElements.define("asset-picker", class extends HTMLElement {
   }
 
   key(event) {
+    if (event.isComposing) return;
     const options = [...this.list.children];
     if (event.key === "Escape" && !this.list.hidden) {
       event.stopPropagation();
@@ -77,7 +78,6 @@ customElements.define("asset-picker", class extends HTMLElement {
 
   take(option) {
     this.input.value = option.dataset.value;
-    this.input.dataset.type = option.dataset.type;
     this.close();
     this.input.dispatchEvent(new Event("change", { bubbles: true }));
   }

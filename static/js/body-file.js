@@ -1,5 +1,6 @@
 /** A file as the request's body, with a preview of an image; or put into the JSON as base64 where the cursor's text is. */
 const MOST = 10 * 2 ** 20;
+const MOST_INSERTED = 7 * 2 ** 20; // as base64 it grows by a third
 
 customElements.define("body-file", class extends HTMLElement {
   connectedCallback() {
@@ -16,8 +17,12 @@ customElements.define("body-file", class extends HTMLElement {
     const file = this.input.files[0];
     const large = file && file.size > MOST;
     if (large) this.input.value = "";
-    this.querySelector("[data-name]").textContent = large ? this.dataset.large : file ? `${file.name} · ${file.type || "application/octet-stream"} · ${Math.ceil(file.size / 1024)} KiB` : "";
-    for (const name of ["clear", "insert"]) this.querySelector(`[data-${name}]`).hidden = !file || large;
+    const heavy = file && file.size > MOST_INSERTED;
+    const name = this.querySelector("[data-name]");
+    name.textContent = large ? this.dataset.large : file ? `${file.name} · ${file.type || "application/octet-stream"} · ${Math.ceil(file.size / 1024)} KiB` : "";
+    if (heavy && !large) name.textContent = `${this.dataset.more} ${name.textContent}`;
+    this.querySelector("[data-clear]").hidden = !file || large;
+    this.querySelector("[data-insert]").hidden = !file || heavy;
     this.preview.hidden = true;
     if (file && !large && file.type.startsWith("image/")) {
       const reader = new FileReader();

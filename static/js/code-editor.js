@@ -14,19 +14,31 @@ customElements.define("code-editor", class extends HTMLElement {
     const root = this.host.attachShadow({ mode: "open" });
     this.editor = new kit.EditorView({ doc: this.area.value, extensions: this.extensions(kit), root, parent: root });
     this.area.hidden = true;
+    this.area.required = false; // the browser cannot point at a hidden field; the server says what is missing
     this.area.addEventListener("input", () => this.take());
     this.area.form?.addEventListener("draft", () => this.take());
     this.area.form?.addEventListener("reset", () => setTimeout(() => this.take()));
     document.querySelector(`label[for="${this.area.id}"]`)?.addEventListener("click", () => this.editor.focus());
   }
 
+  focus() {
+    if (this.editor) this.editor.focus();
+    else this.area.focus();
+  }
+
+  /** What the server said about the field. */
+  told() {
+    this.editor?.dispatch({}); // reads the attributes again
+  }
+
   extensions(kit) {
     const language = { json: kit.json, python: kit.python, yaml: kit.yaml }[this.dataset.language];
     const label = document.querySelector(`label[for="${this.area.id}"]`)?.textContent.trim() ?? "";
+    const { required } = this.area;
     const found = [
       kit.basicSetup,
       kit.EditorView.lineWrapping,
-      kit.EditorView.contentAttributes.of({ "aria-label": label, ...(this.area.required ? { "aria-required": "true" } : {}) }),
+      kit.EditorView.contentAttributes.of(() => ({ "aria-label": label, "aria-required": String(required), "aria-invalid": this.area.getAttribute("aria-invalid") ?? "false" })),
       kit.EditorView.updateListener.of((update) => update.docChanged && this.changed(update.state.doc.toString())),
       kit.EditorView.theme(LOOK),
       kit.syntaxHighlighting(kit.HighlightStyle.define(colours(kit.tags))),

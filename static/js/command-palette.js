@@ -14,6 +14,10 @@ customElements.define("command-palette", class extends HTMLElement {
     this.input.addEventListener("input", () => this.later());
     this.input.addEventListener("keydown", (event) => this.key(event));
     this.list.addEventListener("click", (event) => this.follow(event.target.closest("[role=option]")));
+    this.querySelector("[data-keys]").addEventListener("click", () => {
+      this.dialog.close();
+      document.getElementById("shortcuts").showModal();
+    });
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
   }
 
@@ -81,6 +85,7 @@ customElements.define("command-palette", class extends HTMLElement {
   }
 
   key(event) {
+    if (event.isComposing) return;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       this.mark(this.at + (event.key === "ArrowDown" ? 1 : -1));

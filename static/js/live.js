@@ -40,13 +40,6 @@ function tick() {
   if (!document.hidden && (!connected || ticks % 3 === 0)) tell("tick");
 }
 
-function complain(text) {
-  document.querySelector(".toast")?.remove();
-  const toast = Object.assign(document.createElement("div"), { className: "toast", role: "alert", textContent: text });
-  body.append(toast);
-  setTimeout(() => toast.remove(), 8000);
-}
-
 if (workspace) {
   connect();
   setInterval(tick, TICK);
@@ -60,22 +53,19 @@ window.addEventListener("DOMContentLoaded", () => {
   window.Idiomorph.defaults.ignoreActiveValue = true;
   window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => {
     if (name === "open" && node.tagName === "DETAILS") return false;
-    return !(CHOSEN.includes(name) && node.closest?.("tab-box, code-editor, deploy-form"));
+    return !(CHOSEN.includes(name) && node.closest?.("tab-box, deploy-form"));
   };
-});
-// A form that was refused: the first field that needs a look gets the focus.
-body.addEventListener("htmx:afterSettle", (event) => {
-  if (event.target.id !== "form-area") return;
-  const bad = event.target.querySelector("[data-invalid] :is(input, textarea, select)") ?? event.target.querySelector(".problem");
-  bad?.closest("details")?.setAttribute("open", "");
-  bad?.scrollIntoView({ block: "center" });
-  bad?.focus();
-});
-body.addEventListener("htmx:responseError", (event) => {
-  if (event.detail.requestConfig.verb !== "get") complain(`${body.dataset.failed} (${event.detail.xhr.status})`);
-});
-body.addEventListener("htmx:sendError", (event) => {
-  if (event.detail.requestConfig.verb !== "get") complain(body.dataset.failed);
+  // What these elements have put into themselves stays; only what the server says about their field is taken over.
+  window.Idiomorph.defaults.callbacks.beforeNodeMorphed = (node, fresh) => {
+    if (!node.matches?.("code-editor, asset-picker")) return true;
+    const [field, told] = [node, fresh].map((each) => each.querySelector("input, textarea"));
+    for (const name of ["aria-invalid", "aria-describedby"]) {
+      if (told?.hasAttribute(name)) field.setAttribute(name, told.getAttribute(name));
+      else field.removeAttribute(name);
+    }
+    node.told?.();
+    return false;
+  };
 });
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;

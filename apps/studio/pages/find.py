@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
@@ -22,21 +23,26 @@ EACH = 6
 
 
 class Pick(Page):
-    """Suggestions for one kind of field: {"found": [{"value", "note", "type"}]}."""
+    """Suggestions for one kind of field: {"found": [{"value", "note", "type", "traffic"}]}."""
 
     permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, kind: str, **_kwargs: Any) -> HttpResponse:
-        found = {"models": self._models, "environments": self._environments, "endpoints": self._endpoints}.get(kind)
+        lists: dict[str, Callable[[str], list[dict[str, Any]]]] = {
+            "models": self._models,
+            "environments": self._environments,
+            "endpoints": self._endpoints,
+        }
+        found = lists.get(kind)
         if found is None:
             raise Problem("not-found", kind="list", name=kind)
         return JsonResponse({"found": found(query_of(request))}, headers={"Cache-Control": "no-store"})
 
-    def _models(self, query: str) -> list[dict[str, str]]:
+    def _models(self, query: str) -> list[dict[str, Any]]:
         rows = self._versions(ModelVersion, query)
         return [{"value": str(each), "note": each.get_type_display(), "type": each.type} for each in rows]
 
-    def _environments(self, query: str) -> list[dict[str, str]]:
+    def _environments(self, query: str) -> list[dict[str, Any]]:
         return [{"value": str(each), "note": ""} for each in self._versions(EnvironmentVersion, query)]
 
     def _versions(self, model: Any, query: str) -> QuerySet[Any]:
@@ -53,9 +59,12 @@ class Pick(Page):
         found: QuerySet[Any] = rows.order_by("-created_at", "-pk")[:MOST]
         return found
 
-    def _endpoints(self, query: str) -> list[dict[str, str]]:
+    def _endpoints(self, query: str) -> list[dict[str, Any]]:
         rows = endpoints_of(self.workspace).filter(name__icontains=query)[:MOST]
-        return [{"value": each.name, "note": str(each.get_state_display())} for each in rows]
+        return [
+            {"value": each.name, "note": str(each.get_state_display()), "traffic": any(each.traffic.values())}
+            for each in rows
+        ]
 
 
 class Find(Page):
