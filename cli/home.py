@@ -118,6 +118,7 @@ class Home:
                 self.static,
             ):
                 folder.mkdir(parents=True, exist_ok=True)
+            self.logs.chmod(0o700)  # addresses of callers, and what models print
             self.secrets.mkdir(mode=0o700, exist_ok=True)
             self.run.mkdir(mode=0o711, exist_ok=True)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from apps.monitoring.text import clean
 
 MOST_GONE = 100
 PAGE_BYTES = 2**20
+LINE_BYTES = 100  # what is sent of a line beside its text
 SEARCH_S = 5.0
 SEARCH_LINES = 5_000_000
 TAIL_MOST = 5000
@@ -138,14 +140,22 @@ def tail(chosen: Iterable[Source], count: int) -> tuple[list[Entry], dict[str, s
 
 
 def more(chosen: Iterable[Source], marks: Mapping[str, str]) -> tuple[list[Entry], dict[str, str]]:
-    """What the living ones said since; those without a mark are read from their beginning."""
+    """What the living ones said since; those without a mark are read from their beginning.
+
+    Once that is enough for one answer, the others keep their marks. The order is any, so that each has its turn.
+    """
     entries: list[Entry] = []
     after: dict[str, str] = {}
-    for source in chosen:
-        if source.living is None:
+    size = 0
+    living = [source for source in chosen if source.living is not None]
+    for source in random.sample(living, len(living)):
+        mark = marks.get(source.key, source.after)
+        if source.living is None or size >= PAGE_BYTES:
+            after[source.key] = mark
             continue
-        chunk = compute.read_log(source.living, after=marks.get(source.key, source.after))
+        chunk = compute.read_log(source.living, after=mark)
         entries += [Entry(line.at, source, line.text, line.stream) for line in chunk.lines]
+        size += sum(len(line.text.encode("utf-8", "replace")) + LINE_BYTES for line in chunk.lines)
         after[source.key] = chunk.mark
     entries.sort(key=lambda entry: entry.at)
     return entries, after

@@ -19,6 +19,7 @@ from apps.monitoring.sampling import Gauges, Moment, Seen, record
 log = structlog.get_logger(__name__)
 
 USAGE_S = 2.0
+RUNNING = {ReplicaState.STARTING, ReplicaState.READY, ReplicaState.UNREADY, ReplicaState.DRAINING}
 
 
 def sample() -> int:
@@ -77,7 +78,7 @@ def _seen(
 
 
 def _gauges(active: int, desired: int, replicas: list[Replica], used: dict[int, Usage]) -> Gauges:
-    running = [each for each in replicas if each.handle and each.state != ReplicaState.FAILED]
+    running = [each for each in replicas if each.handle and each.state in RUNNING]
     told = [used[each.pk].mem_bytes for each in running if each.pk in used]
     unknown = bool(running) and not told
     return Gauges(

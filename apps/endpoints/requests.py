@@ -66,12 +66,14 @@ class Answer:
     since: datetime | None
     megabytes: float
     seconds: float
+    older: bool = False  # there are lines of an earlier version, which do not say whose they are: not searched
 
 
 def find_request(*, workspace: str, request_id: str) -> Answer:
     """Look for an id of ours or of the caller's among the requests to the workspace's endpoints, newest first.
 
-    Bounded in time and bytes: the answer says how far back it looked.
+    Bounded in time and bytes: the answer says how far back it looked. Lines of an earlier version do not say whose they
+    are and do not count as looked at.
     """
     wanted = request_id.strip()
     if not ID.fullmatch(wanted):
@@ -83,12 +85,14 @@ def find_request(*, workspace: str, request_id: str) -> Answer:
         most_bytes=SEARCH_BYTES,
         most_s=SEARCH_S,
         most=MOST_REQUESTS,
+        needs="workspace",
     )
     found = [each for each in map(_explained, result.found) if each is not None]
     found.sort(key=lambda each: each.at, reverse=True)
     if found:
         found[0] = _with_lines(found[0], workspace)
-    return Answer(wanted, found, result.complete, result.since, result.bytes / 1e6, result.seconds)
+    older = result.unsearchable
+    return Answer(wanted, found, result.complete, result.since, result.bytes / 1e6, result.seconds, older)
 
 
 def _explained(line: dict[str, Any]) -> Explained | None:
@@ -177,7 +181,8 @@ def as_json(answer: Answer) -> dict[str, Any]:
     """For the API."""
     return {
         "id": answer.id,
-        "complete": answer.complete,
+        "complete": answer.complete and not answer.older,
+        "olderNotSearched": answer.older,
         "searchedSince": answer.since.isoformat() if answer.since else None,
         "requests": [_request_json(each) for each in answer.requests],
     }

@@ -14,6 +14,7 @@ import gzip
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,9 +22,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 ROTATE_BYTES = 64 * 2**20
 ROTATE_AGE = timedelta(days=1)
 QUIET_S = 15.0  # longer than a gateway that is replaced goes on, and than Envoy keeps lines in memory
+WAITS_S = 3600.0  # a file that is not compressed by then counts as it is
 BLOCK = 4 * 2**20
 LONGEST_LINE = 2**20
 PACKED = ".gz"
@@ -42,6 +48,13 @@ def rotated(current: Path) -> list[Path]:
 
 def tend(current: Path, reopen: Callable[[], object], *, most_bytes: int, most_days: int, now: datetime) -> None:
     """One step: rotate when it is time, compress what Envoy has let go of, forget what is too old or too much."""
+    try:
+        _rotate_or_compress(current, reopen, now)
+    finally:  # most of all when the disk is full
+        _forget(current, most_bytes=most_bytes, oldest=now - timedelta(days=most_days), now=now)
+
+
+def _rotate_or_compress(current: Path, reopen: Callable[[], object], now: datetime) -> None:
     waiting = [path for path in current.parent.glob(f"{current.stem}-*{current.suffix}") if path.is_file()]
     if not current.exists():
         if waiting:
@@ -51,8 +64,10 @@ def tend(current: Path, reopen: Callable[[], object], *, most_bytes: int, most_d
         reopen()
     else:
         for path in sorted(waiting):
-            _compress(path, now)
-    _forget(current, most_bytes=most_bytes, oldest=now - timedelta(days=most_days))
+            try:
+                _compress(path, now)
+            except OSError as error:
+                log.warning("access_log.not_compressed", file=path.name, reason=str(error))
 
 
 def _is_due(current: Path, now: datetime) -> bool:
@@ -85,17 +100,17 @@ def _compress(path: Path, now: datetime) -> None:
         path.unlink()
 
 
-def _forget(current: Path, *, most_bytes: int, oldest: datetime) -> None:
+def _forget(current: Path, *, most_bytes: int, oldest: datetime, now: datetime) -> None:
     total = 0
     for path in current.parent.glob(f".{current.stem}-*.draft"):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             if path.stat().st_mtime < oldest.timestamp():
                 path.unlink()
     for path in rotated(current):
-        if path.suffix != PACKED:
-            continue
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             status = path.stat()
+            if path.suffix != PACKED and now.timestamp() - status.st_mtime < WAITS_S:
+                continue  # it is about to be a tenth of that
             total += status.st_size
             if total > most_bytes or status.st_mtime < oldest.timestamp():
                 path.unlink()
@@ -111,8 +126,18 @@ class Search:
     found: list[dict[str, Any]] = field(default_factory=list)
     complete: bool = True
     since: datetime | None = None  # the oldest moment looked at
+    unsearchable: bool = False  # there are lines without the field that was needed
     bytes: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is left of a block once it was looked at."""
+
+    size: int
+    first: dict[str, Any] | None
+    found: list[dict[str, Any]]  # newest first
 
 
 def search(
@@ -123,19 +148,34 @@ def search(
     most_bytes: int,
     most_s: float,
     most: int,
+    needs: str = "",
 ) -> Search:
-    """The newest `most` requests with this id, be it ours or the caller's, that are `wanted`."""
+    """The newest `most` requests with this id, be it ours or the caller's, that are `wanted`.
+
+    Args:
+        needs: a field without which `wanted` can judge no line; lines without it do not count as looked at.
+    """
     result, began = Search(), time.monotonic()
     needle = f'"{request_id}"'.encode()
-    for block in _blocks(current):
-        result.bytes += len(block)
-        if needle in block:
-            result.found += _matching(block, needle, request_id, wanted)
-        result.since = time_of(block) or result.since
+
+    def look(block: bytes) -> Piece:
+        found = _matching(block, needle, request_id, wanted)[:most] if needle in block else []
+        return Piece(len(block), _first_line(block), found)
+
+    def is_over(unpacked: int) -> bool:
+        return result.bytes + unpacked >= most_bytes or time.monotonic() - began >= most_s
+
+    for piece in _pieces(current, look, is_over):
+        result.bytes += piece.size
+        result.found += piece.found
+        if needs and piece.first is not None and needs not in piece.first:
+            result.unsearchable = True
+        else:
+            result.since = _time(piece.first) or result.since
         result.seconds = time.monotonic() - began
         if len(result.found) >= most or any(each.get("request_id") == request_id for each in result.found):
             break  # our own ids are given once
-        if result.bytes >= most_bytes or result.seconds >= most_s:
+        if is_over(0):
             result.complete = False
             break
     result.found = result.found[:most]
@@ -165,27 +205,37 @@ def parse(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and isinstance(value.get("ts"), str) else None
 
 
+def _first_line(block: bytes) -> dict[str, Any] | None:
+    return parse(block[: block.find(b"\n") + 1][:LONGEST_LINE])
+
+
 def time_of(block: bytes) -> datetime | None:
     """When the first whole line of a block was a request that began."""
-    line = parse(block[: block.find(b"\n") + 1][:LONGEST_LINE])
+    return _time(_first_line(block))
+
+
+def _time(line: dict[str, Any] | None) -> datetime | None:
     try:
         return datetime.fromisoformat(line["ts"]).astimezone(UTC) if line else None
     except ValueError:
         return None
 
 
-def _blocks(current: Path) -> Iterator[bytes]:
-    """All whole lines in blocks, the newest block first; within a block as they were written."""
+def _pieces(current: Path, look: Callable[[bytes], Piece], is_over: Callable[[int], bool]) -> Iterator[Piece]:
+    """All whole lines in blocks that were looked at, the newest block first; within a block as they were written."""
     with suppress(FileNotFoundError), current.open("rb") as file:
-        yield from _backwards(file)
+        yield from map(look, _backwards(file))
     for path in rotated(current):
         packed = path if path.suffix == PACKED else path.with_name(path.name + PACKED)
         try:
+            if path.suffix == PACKED:
+                yield from _unpacked(path, look, is_over)
+                continue
             with path.open("rb") as file:
-                yield from _unpacked(path) if path.suffix == PACKED else _backwards(file)
+                yield from map(look, _backwards(file))
         except FileNotFoundError:  # compressed just now
             with suppress(FileNotFoundError):
-                yield from _unpacked(packed)
+                yield from _unpacked(packed, look, is_over)
 
 
 def _backwards(file: BinaryIO) -> Iterator[bytes]:
@@ -202,13 +252,29 @@ def _backwards(file: BinaryIO) -> Iterator[bytes]:
         yield data[start:]
 
 
-def _unpacked(path: Path) -> list[bytes]:
-    """A compressed file can only be read forwards; its blocks are kept compressed lines of some 64 MB at most."""
-    blocks, rest = [], b""
-    with suppress(EOFError, gzip.BadGzipFile), gzip.open(path, "rb") as file:
-        while data := file.read(BLOCK):
-            data = rest + data
-            end = data.rfind(b"\n") + 1
-            rest = data[end:]
-            blocks.append(data[:end])
-    return [*reversed([*blocks, rest] if rest else blocks)]
+def _unpacked(path: Path, look: Callable[[bytes], Piece], is_over: Callable[[int], bool]) -> list[Piece]:
+    """A compressed file can only be read forwards: of each block only what was found is kept.
+
+    When the time is over in the middle, the newest part of the file was not looked at: one piece without a time.
+    """
+    pieces: list[Piece] = []
+    size, rest = 0, b""
+    try:
+        with gzip.open(path, "rb") as file:
+            while data := file.read(BLOCK):
+                if is_over(size):
+                    newest_first = [line for piece in reversed(pieces) for line in piece.found]
+                    return [Piece(size, None, newest_first)]
+                data = rest + data
+                end = data.rfind(b"\n") + 1
+                rest = data[end:] if len(data) - end < LONGEST_LINE + BLOCK else b""
+                if end:
+                    pieces.append(look(data[:end]))
+                    size += end
+    except FileNotFoundError:
+        raise
+    except (EOFError, OSError, zlib.error) as error:
+        log.warning("access_log.broken", file=path.name, reason=str(error))
+    if rest:
+        pieces.append(look(rest))
+    return pieces[::-1]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -29,6 +31,7 @@ DRAFT = ".draft"
 STREAMS = {"stdout": "o", "stderr": "e"}
 MOST_BYTES = 64 * 2**20
 SWEEP_STEP = 100
+SWEEP_S = 5.0
 SMALLEST_BYTES = 4096  # what the smallest file takes on a disk
 STRAY_S = 3600.0
 
@@ -136,14 +139,23 @@ def _as_bytes(line: Said) -> bytes:
 
 
 def lines_of(row: ReplicaLog) -> Iterator[Line]:
-    """Every line of a kept log, oldest first; none when its file is lost or broken."""
+    """Every line of a kept log, oldest first; of a broken file what can be read, none when it is lost."""
     if not row.file:
         return
-    with suppress(OSError, EOFError), gzip.open(folder() / row.file, "rb") as packed:
+    with suppress(OSError, EOFError, zlib.error), gzip.open(folder() / row.file, "rb") as packed:
         for raw in packed:
             stamp, _, rest = raw[:-1].decode("utf-8", "replace").partition(" ")
             stream, _, text = rest.partition(" ")
-            yield Line(datetime.fromisoformat(stamp), text, "stderr" if stream == "e" else "stdout")
+            if (at := _time(stamp)) is not None:
+                yield Line(at, text, "stderr" if stream == "e" else "stdout")
+
+
+def _time(stamp: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 # ---- retention
@@ -151,7 +163,16 @@ def lines_of(row: ReplicaLog) -> Iterator[Line]:
 
 @every(60.0, "kept-logs")
 def sweep() -> int:
-    """One bounded step of forgetting what is too old or too much; how many logs went."""
+    """Forget what is too old or too much, for a bounded time; how many logs went."""
+    gone, deadline = 0, time.monotonic() + SWEEP_S
+    while (step := _sweep_step()) > 0:
+        gone += step
+        if time.monotonic() >= deadline:
+            break
+    return gone
+
+
+def _sweep_step() -> int:
     limit = timezone.now() - timedelta(days=settings.LOG_DAYS)
     gone = _forget(ReplicaLog.objects.filter(ended_at__lt=limit).order_by("ended_at")[:SWEEP_STEP])
     rows = ReplicaLog.objects.order_by("ended_at", "pk")

@@ -105,8 +105,15 @@ def expire(now: int) -> int:
             gone += Sample.objects.filter(pk__in=keys).delete()[0]
             if len(keys) < DELETE_AT_ONCE:
                 break
-    Baseline.objects.filter(present=False, at__lt=now - KEEP_COARSE_MS).delete()
+    _expire_baselines(now)
     return gone
+
+
+def _expire_baselines(now: int) -> None:
+    """Those of this run of the gateway stay: their counters still stand, and would be taken for new ones."""
+    newest = Baseline.objects.order_by("-at").values_list("epoch", flat=True).first()
+    gone = Baseline.objects.filter(present=False, at__lt=now - KEEP_COARSE_MS)
+    gone.exclude(epoch=newest or "").delete()
 
 
 def refresh(now: int, window: int) -> None:

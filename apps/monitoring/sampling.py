@@ -10,13 +10,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import structlog
 from django.db import transaction
 
 from apps.monitoring.latency import Bins, pack, unpack
 from apps.monitoring.models import Baseline, Sample, Tick
-from apps.monitoring.models.metrics import FINE
+from apps.monitoring.models.metrics import COARSE, FINE
+
+log = structlog.get_logger(__name__)
 
 HEARTBEAT_MS = 60_000  # an idle deployment gets a sample this often
+AHEAD_MS = 60_000  # the last tick was later than this from now: the clock was wrong then
 AWAY_MS = 60_000  # nobody sampled for longer: counters never seen before may be old ones
 IDLE_CPU = 0.01  # of a core
 SAME_MEMORY = 0.02
@@ -90,6 +94,8 @@ def record(moment: Moment, seen: list[Seen]) -> int:
     with transaction.atomic():
         Tick.objects.get_or_create(pk=1)
         tick = Tick.objects.select_for_update().get(pk=1)
+        if tick.at > moment.at + AHEAD_MS:
+            _forget_the_future(tick, moment)
         if moment.at <= tick.at:
             return 0
         baselines = Baseline.objects.in_bulk()
@@ -113,13 +119,26 @@ def record(moment: Moment, seen: list[Seen]) -> int:
         return len(samples)
 
 
+def _forget_the_future(tick: Tick, moment: Moment) -> None:
+    """The clock was ahead and was set back. What was written meanwhile is of a time to come: begin anew from now."""
+    log.warning("metrics.clock_set_back", seconds=(tick.at - moment.at) // 1000)
+    rolled = min(tick.rolled, moment.at // (COARSE * 1000) * COARSE * 1000)
+    Sample.objects.filter(end__gt=moment.at).delete()
+    Sample.objects.filter(resolution=COARSE, end__gt=rolled).delete()  # made too early: made again when it is time
+    Baseline.objects.all().delete()
+    tick.at, tick.rolled = 0, rolled
+    Tick.objects.filter(pk=1).update(at=tick.at, rolled=tick.rolled)
+
+
 def _samples(seen: Seen, last: Baseline | None, moment: Moment, ticked: int) -> list[Sample] | None:
     """What to write for one deployment; None leaves its baseline where it is, so that what is small adds up."""
     start = max(ticked, moment.since)
     if not _continues(seen, last, young=bool(ticked) and moment.at - start <= AWAY_MS):
         return []
     changes = _changes(seen, last, moment)
-    if not seen.endpoint or not seen.present:
+    if not seen.endpoint:  # nobody's: no row, but its next owner must not be told of what was counted until now
+        return [] if changes.codes else None
+    if not seen.present:
         return [_sample(seen, start, moment.at, changes)] if changes.codes else None
     if last is None or not last.present:
         return [_sample(seen, start, moment.at, changes)]

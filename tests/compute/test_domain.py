@@ -207,3 +207,44 @@ def test_hung_servers_are_asked_side_by_side(monkeypatch):
     monkeypatch.setattr(replicas.probe, "answers", hang)
     domain.reconcile(replica_set)
     assert set(Replica.objects.values_list("state", flat=True)) == {ReplicaState.UNREADY}
+
+
+def hold(replica_set, index):
+    with domain.taken_out(replica_set.replicas.get(index=index)) as out:
+        domain.stop_replica(out, "noisy")
+
+
+def states(replica_set):
+    return list(replica_set.replicas.order_by("index").values_list("index", "state"))
+
+
+def test_scaling_in_takes_the_held_ones_first_and_never_the_one_that_serves():
+    made = make(3)
+    settle(made)
+    hold(made, 0)
+    hold(made, 1)
+    serving = domain.addresses(made.pk)
+    domain.scale(made, 1)
+    for _ in range(2):  # before and after the routes are published
+        domain.reconcile(made)
+        assert domain.addresses(made.pk) == serving
+    domain.stop_draining(made)
+    settle(made)
+    assert (states(made), domain.ready_count(made)) == ([(2, "ready")], 1)
+    domain.scale(made, 2)
+    settle(made)
+    assert states(made) == [(0, "ready"), (2, "ready")]
+
+
+def test_a_set_of_which_all_are_held_is_no_success():
+    made = make(2)
+    settle(made)
+    hold(made, 0)
+    settle(made)
+    hold(made, 1)
+    with pytest.raises(Problem, match="noisy") as caught:
+        settle(made)
+    assert caught.value.code == "held"
+    domain.scale(made, 3)
+    settle(made)
+    assert states(made) == [(0, "held"), (1, "held"), (2, "ready")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.db import OperationalError
 
 from apps.compute import domain
 from apps.compute.domain import Recipe
@@ -127,11 +128,14 @@ def test_killed_before_or_after_keeping_nothing_is_lost_or_doubled(at, fake, mon
     assert fake.list(owner=domain.OWNER) == []
 
 
-def test_a_full_disk_holds_up_no_deletion(fake, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OperationalError("disk is full")])
+def test_a_full_disk_holds_up_no_deletion(error, fake, monkeypatch):
     def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr(logs, "_write", full)
+    monkeypatch.setattr(
+        *((logs, "_write") if isinstance(error, OSError) else (ReplicaLog.objects, "get_or_create")), full
+    )
     domain.destroy(up())
     assert ReplicaLog.objects.count() == 0
     assert fake.list(owner=domain.OWNER) == []

@@ -9,7 +9,8 @@ import pytest
 import time_machine
 
 from apps.compute import domain as compute
-from apps.compute.models import Replica
+from apps.compute.enums import ReplicaState
+from apps.compute.models import Replica, ReplicaSet
 from apps.endpoints import metrics
 from apps.endpoints.models import OnlineEndpoint
 from apps.gateway import counters
@@ -17,6 +18,17 @@ from apps.monitoring import queries
 from apps.monitoring.models import Baseline, Sample, Tick
 
 pytestmark = pytest.mark.envoy
+
+
+@pytest.mark.parametrize("state", list(ReplicaState))
+def test_only_what_runs_has_limits_and_may_be_unknown(state):
+    replica = Replica(
+        set=ReplicaSet(spec={"cpu_milli": 1000, "mem_bytes": 500}), state=state, handle={"name": "x"}, pk=1
+    )
+    gauges = metrics._gauges(0, 1, [replica], {})
+    runs = state in {"starting", "ready", "unready", "draining"}
+    limits = (gauges.cpu_limit_milli, gauges.mem_limit, gauges.mem_bytes, gauges.mem_max)
+    assert limits == ((1000, 500, None, None) if runs else (0, 0, 0, 0))
 
 
 def total(endpoint, name):

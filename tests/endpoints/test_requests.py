@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -184,3 +185,14 @@ def test_a_hostile_line_does_not_break_the_answer(settings, tmp_path):
     assert find_request(workspace="lab", request_id="one").requests == []
     [found] = find_request(workspace="lab", request_id="two").requests
     assert (found.verdict.code, found.instance) == ("unknown", None)
+
+
+def test_lines_of_an_earlier_version_are_not_taken_for_searched(settings, tmp_path):
+    settings.HOME = replace(settings.HOME, root=tmp_path)
+    settings.HOME.logs.mkdir()
+    old = {"ts": "2026-01-01T00:00:00.000Z", "request_id": "a-1", "endpoint": "iris", "code": 200}
+    (settings.HOME.logs / "access.jsonl").write_text(json.dumps(old) + "\n")
+    answer = find_request(workspace="lab", request_id="a-1")
+    assert (answer.requests, answer.older, answer.since) == ([], True, None)
+    told = as_json(answer)
+    assert (told["complete"], told["olderNotSearched"]) == (False, True)

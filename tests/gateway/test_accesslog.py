@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
 import time
+import tracemalloc
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -215,6 +217,78 @@ def test_broken_lines_are_passed_over(current):
     )
     assert [each["request_id"] for each in find(current, "id-1").found] == ["id-1"]
     assert find(current, "id-2").since is None
+
+
+def test_lines_that_cannot_be_judged_do_not_count_as_searched(current, monkeypatch):
+    monkeypatch.setattr(accesslog, "BLOCK", 2000)
+    old = [json.loads(line(number)) for number in range(50)]
+    current.write_text("".join(json.dumps({k: v for k, v in each.items() if k != "workspace"}) + "\n" for each in old))
+    write(current, *range(50, 100))
+    result = find(current, "id-1", lambda each: each.get("workspace") == "lab", needs="workspace")
+    assert (result.found, result.complete, result.unsearchable) == ([], True, True)
+    assert NOW + timedelta(seconds=49) < result.since < NOW + timedelta(seconds=80)
+    assert len(find(current, "id-99", needs="workspace").found) == 1
+
+
+def test_a_broken_compressed_file_stops_no_search(current):
+    current.touch()
+    lines = "".join(line(number, pad=str(uuid.uuid4())) for number in range(20_000))
+    data = bytearray(gzip.compress(lines.encode()))
+    data[len(data) // 2 : len(data) // 2 + 100] = bytes(100)
+    current.with_name("access-2.jsonl.gz").write_bytes(data)
+    current.with_name("access-1.jsonl.gz").write_bytes(gzip.compress(line(-5).encode()))
+    assert len(find(current, "id--5").found) == 1
+    assert find(current, "nobody").complete
+
+
+def test_a_large_compressed_file_is_searched_in_little_memory_and_within_its_time(current, monkeypatch):
+    monkeypatch.setattr(accesslog, "BLOCK", 2**18)
+    current.touch()
+    filler = "".join(line(number, client_request_id="mine", pad="x" * 500) for number in range(2000)).encode()
+    with gzip.open(current.with_name("access-1.jsonl.gz"), "wb", 1) as file:
+        for _ in range(40):
+            file.write(filler)
+    tracemalloc.start()
+    result = find(current, "mine", most=4)
+    missed = find(current, "id-x", most_bytes=5 * 2**20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [each["request_id"] for each in result.found] == [f"id-{number}" for number in range(1999, 1995, -1)]
+    assert (missed.complete, missed.since, missed.bytes < 7 * 2**20) == (False, None, True)
+    assert peak < 10 * 2**20 < 40 * len(filler) / 2
+
+
+def test_a_full_disk_stops_no_forgetting_and_one_file_no_other(current, monkeypatch):
+    current.touch()
+    old, first, second = (current.with_name(f"access-{name}") for name in ("0.jsonl.gz", "1.jsonl", "2.jsonl"))
+    for path, size in ((old, 1000), (first, 800), (second, 800)):
+        path.write_bytes(b"x" * size)
+        os.utime(path, (time.time() - 86_400,) * 2)
+    tried, real = [], os.fsync
+
+    def full(fd):
+        tried.append(fd)
+        if len(tried) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    tend(current, most_bytes=900)
+    assert sorted(path.name for path in current.parent.iterdir()) == [
+        "access-1.jsonl",
+        "access-2.jsonl.gz",
+        "access.jsonl",
+    ]
+    monkeypatch.setattr(os, "fsync", _full)
+    second.write_bytes(b"x" * 800)
+    os.utime(second, (time.time() - 86_400,) * 2)
+    current.with_name("access-2.jsonl.gz").unlink()
+    tend(current, most_bytes=900)
+    assert sorted(path.name for path in current.parent.iterdir()) == ["access-2.jsonl", "access.jsonl"]
+
+
+def _full(*_args):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.envoy

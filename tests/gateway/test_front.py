@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import socket
 import time
 
 import pytest
@@ -63,6 +64,31 @@ def test_every_sub_path_is_passed_on(world, path):
 def test_web_gets_its_paths_untouched(world, path):
     reply = call(world.port, path, method="GET", body=b"")
     assert (reply.status, reply.served_by, reply.json["path"]) == (200, "web", path)
+
+
+def test_the_log_keeps_no_key_that_is_part_of_an_address(world):
+    sent = {}
+    for path in (
+        "/accounts/password/reset/key/3-s3cret/",
+        "/Accounts/password/reset/KEY/4-s3cret/",
+        "/accounts/login/",
+    ):
+        sent[path] = call(world.port, path, method="GET", body=b"").headers["x-request-id"]
+    with socket.create_connection(("127.0.0.1", world.port)) as raw:
+        raw.sendall(b"no request\r\n\r\n")
+        raw.recv(1000)
+
+    def lines():
+        return [json.loads(each) for each in world.front.access_log.read_text().splitlines()]
+
+    wait_for(lambda: sum(each["request_id"] in sent.values() for each in lines()) == len(sent))
+    found = {each["request_id"]: each["path"] for each in lines()}
+    hidden = "/accounts/password/reset/key/…"
+    assert [found[request_id] for request_id in sent.values()] == [hidden, hidden, "/accounts/login/"]
+    assert "s3cret" not in world.front.access_log.read_text()
+    ids = [each["request_id"] for each in lines() if each["request_id"]]
+    assert len(ids) == len(set(ids))  # no request is written twice
+    wait_for(lambda: any(each["request_id"] is None for each in lines()))  # what is no request is written too
 
 
 LARGE = {"content-length": str(10 * 2**20 + 1)}

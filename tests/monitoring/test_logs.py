@@ -161,6 +161,7 @@ def aged(days, **values):
 def test_what_is_too_old_goes_in_bounded_steps(settings, monkeypatch):
     settings.LOG_DAYS = 14
     monkeypatch.setattr(logs, "SWEEP_STEP", 2)
+    monkeypatch.setattr(logs, "SWEEP_S", 0.0)
     kept = aged(13, replica="new")
     for number in range(3):
         aged(20 + number, replica=f"old{number}")
@@ -194,3 +195,25 @@ def test_strays_of_an_interrupted_keep_go_after_a_while():
     assert logs.sweep_strays() == 1
     assert files() == [row.file.rsplit("/", 1)[1]]
     assert not stray.parent.parent.exists()
+
+
+def test_of_a_broken_file_what_can_be_read_is_read():
+    row = logs.keep(life(), Source(*HOSTILE, at_once=2).read)
+    path = logs.folder() / row.file
+    text = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(b"no stamp\n\n" + text + b"2026-13-99 o x\n"))
+    assert len(texts(row)) == len(HOSTILE)
+    data = bytearray(gzip.compress(text + os.urandom(200_000)))
+    data[5_000:9_000] = bytes(4_000)
+    path.write_bytes(data)
+    assert len(texts(row)) <= len(HOSTILE)
+
+
+def test_a_flood_of_logs_is_forgotten_in_one_go():
+    old = timezone.now() - timedelta(days=400)
+    one = {"workspace": "lab", "endpoint": "iris", "deployment": "blue", "revision": 1, "index": 0, "why": "crashed"}
+    ReplicaLog.objects.bulk_create(
+        [ReplicaLog(**one, replica=f"r{n}", started_at=old, ended_at=old) for n in range(3 * logs.SWEEP_STEP + 1)]
+    )
+    assert logs.sweep() == 3 * logs.SWEEP_STEP + 1
+    assert logs.sweep() == 0

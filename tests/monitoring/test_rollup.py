@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.monitoring import queries, rollup
 from apps.monitoring.latency import percentile, unpack
-from apps.monitoring.models import Recent, Sample, Tick
+from apps.monitoring.models import Baseline, Recent, Sample, Tick
 
 pytestmark = pytest.mark.django_db
 T = 1_800_000_000  # a multiple of 300
@@ -216,3 +216,11 @@ def test_a_range_is_few_queries_whatever_is_in_it():
     for name in ("green", "red"):
         minutes(5, deployment=name)
     assert one == asked() == 2
+
+
+def test_counters_that_still_stand_are_remembered_however_long_they_are_silent():
+    old, now = FIRST - rollup.KEEP_COARSE_MS - 1, FIRST
+    for name, epoch, at in (("a/", "run-1", old), ("b/", "run-2", old), ("c/blue", "run-2", now)):
+        Baseline.objects.create(name=name, endpoint=7, epoch=epoch, at=at, present=name == "c/blue", values={})
+    rollup.expire(now)
+    assert sorted(Baseline.objects.values_list("name", flat=True)) == ["b/", "c/blue"]

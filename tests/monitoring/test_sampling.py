@@ -180,3 +180,34 @@ def test_a_thousand_deployments_take_few_queries(django_assert_max_num_queries):
     busy = [blue({200: 2}, name=each.name, endpoint=each.endpoint) for each in many]
     with django_assert_max_num_queries(40):  # a statement of SQLite takes 45 rows
         assert record(moment(10), busy) == 1000
+
+
+def nobodys(name, count):
+    own = {"endpoint": 0, "present": False, "gauges": Gauges(), "restarts": {}}
+    return blue({200: count}, name=f"{name}/blue", **own)
+
+
+def test_two_names_that_nobody_owns_do_not_stop_the_sampling_of_others():
+    for second in (0, 10, 20):
+        record(moment(second), [nobodys("a", second), nobodys("b", second), blue({200: second})])
+    assert list(Sample.objects.values_list("endpoint", flat=True)) == [7, 7]
+    assert Baseline.objects.get(name="a/blue").values["codes"] == {"200": 20}
+
+
+def test_a_clock_that_was_ahead_and_is_set_back_silences_nothing():
+    year = 365 * 86_400
+    for second in (0, 10, year, year + 10):
+        record(moment(second), [blue({200: second})])
+    Tick.objects.update(rolled=T + year * 1000)
+    record(moment(20), [blue({200: year + 20})])
+    assert record(moment(30), [blue({200: year + 23})]) == 1
+    assert rows() == [(0, 10, 10), (20, 30, 3)]
+    assert Tick.objects.get().rolled <= T + 30_000
+
+
+def test_a_clock_that_is_set_back_a_little_is_waited_for():
+    record(moment(0), [blue({200: 1})])
+    record(moment(50), [blue({200: 2})])
+    assert record(moment(10), [blue({200: 3})]) == 0
+    assert record(moment(60), [blue({200: 5})]) == 1
+    assert rows() == [(0, 50, 1), (50, 60, 3)]

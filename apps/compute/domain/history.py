@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import structlog
+from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from apps.compute.domain.recipes import driver, handle_of
@@ -49,5 +50,7 @@ def keep(replica: Replica, *, why: Why, seen: Observation | None = None, reason:
     )
     try:
         logs.keep(life, lambda after: back_end.read(handle, after=after))
-    except OSError as error:
+    except (OSError, DatabaseError) as error:
+        if connection.in_atomic_block and isinstance(error, DatabaseError):
+            raise  # the transaction is lost: who began it must know
         log.warning("replica.log_lost", replica=replica.name, owner=replica.set.owner_key, reason=str(error))

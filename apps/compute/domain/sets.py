@@ -7,8 +7,9 @@ for ever. Whoever calls holds the lease of the set, so the two never work on one
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +29,7 @@ from apps.monitoring.models.logs import Why
 log = structlog.get_logger(__name__)
 
 LEASE_S = 30.0
+LAST_CHOICE = {ReplicaState.DRAINING: 1, ReplicaState.HELD: 2}
 ROUTED = (ReplicaState.READY, ReplicaState.UNREADY, ReplicaState.PENDING, ReplicaState.STARTING)
 
 
@@ -75,19 +77,29 @@ def _reconcile(replica_set: ReplicaSet) -> bool:
     replica_set.refresh_from_db(fields=["desired"])
     before = addresses(replica_set.pk)
     rows = {replica.index: replica for replica in replica_set.replicas.select_related("set")}
-    for index in range(replica_set.desired):
-        if index not in rows:
-            name = replica_name(replica_set.owner_key, replica_set.revision, index)
-            rows[index] = Replica.objects.create(set=replica_set, index=index, name=name)
-    looked = look(replica for index, replica in rows.items() if index < replica_set.desired)
+    free = (index for index in itertools.count() if index not in rows)
+    for index in list(itertools.islice(free, max(0, replica_set.desired - len(rows)))):
+        name = replica_name(replica_set.owner_key, replica_set.revision, index)
+        rows[index] = Replica.objects.create(set=replica_set, index=index, name=name)
+    states = {index: replica.state for index, replica in rows.items()}
+    wanted = _wanted(states, replica_set.desired)
+    looked = look(replica for index, replica in rows.items() if index in wanted)
     for index, replica in sorted(rows.items()):
-        if index >= replica_set.desired:
-            if replica.state == ReplicaState.FAILED:
-                continue  # halted: its log is what is left of it
-            update(replica, state=ReplicaState.DRAINING)
-        else:
+        if index in wanted:
             advance(replica, looked.get(replica.pk))
+        elif replica.state != ReplicaState.FAILED:  # halted: its log is what is left of it
+            update(replica, state=ReplicaState.DRAINING)
     return addresses(replica_set.pk) != before
+
+
+def _wanted(states: Mapping[int, str], desired: int) -> set[int]:
+    """Which indexes stay: the lowest ones, but of those an administrator stopped only when there are no others."""
+    return set(sorted(states, key=lambda index: (LAST_CHOICE.get(ReplicaState(states[index]), 0), index))[:desired])
+
+
+def _wanted_states(replica_set: ReplicaSet) -> list[str]:
+    states = dict(replica_set.replicas.values_list("index", "state"))
+    return [states[index] for index in _wanted(states, replica_set.desired)]
 
 
 def stop_draining(replica_set: ReplicaSet) -> None:
@@ -133,12 +145,12 @@ def _stop(replica: Replica) -> Handle:
 
 
 def ready_count(replica_set: ReplicaSet) -> int:
-    return replica_set.replicas.filter(state=ReplicaState.READY, index__lt=replica_set.desired).count()
+    return _wanted_states(replica_set).count(ReplicaState.READY)
 
 
 def held_count(replica_set: ReplicaSet) -> int:
     """How many of the wanted replicas an administrator keeps down: nobody waits for them."""
-    return replica_set.replicas.filter(state=ReplicaState.HELD, index__lt=replica_set.desired).count()
+    return _wanted_states(replica_set).count(ReplicaState.HELD)
 
 
 def failure(replica_set: ReplicaSet) -> Problem | None:
@@ -148,18 +160,22 @@ def failure(replica_set: ReplicaSet) -> Problem | None:
 
 
 def settle(replica_set: ReplicaSet, *, tick: Callable[[], None], timeout_s: float) -> None:
-    """Reconcile until every wanted replica is ready, apart from those an administrator holds.
+    """Reconcile until every wanted replica is ready, apart from those an administrator holds; one must be.
 
     Args:
         tick: called every round; raise there to give up early.
 
     Raises:
-        Problem: why a replica could not come up, or "not-ready" after `timeout_s` seconds.
+        Problem: why a replica could not come up, "held" when an administrator holds every one, or "not-ready" after
+            `timeout_s` seconds.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         reconcile(replica_set, wait_s=2.0)
-        if ready_count(replica_set) + held_count(replica_set) >= replica_set.desired:
+        ready, held = ready_count(replica_set), held_count(replica_set)
+        if ready + held >= replica_set.desired:
+            if held and not ready:
+                raise _why_held(replica_set)
             return
         problem = failure(replica_set)
         if problem is not None:
@@ -168,6 +184,11 @@ def settle(replica_set: ReplicaSet, *, tick: Callable[[], None], timeout_s: floa
             raise Problem("not-ready", deployment=replica_set.owner_key, seconds=int(timeout_s))
         tick()
         time.sleep(0.05)
+
+
+def _why_held(replica_set: ReplicaSet) -> Problem:
+    replica = replica_set.replicas.filter(state=ReplicaState.HELD).first()
+    return stored_problem(replica.reason) if replica is not None and replica.reason else Problem("held", reason="")
 
 
 def stand_down(driver_name: str) -> int:

@@ -18,6 +18,10 @@ FORGEABLE = ("x-portway-", "x-envoy-")
 # requests and steer retries and time-outs. Nobody is internal here.
 NOBODY = {"address_prefix": "0.0.0.0", "prefix_len": 32}  # noqa: S104  no address to bind
 
+# The address of a new password is one: it holds the key that sets it. Envoy keeps no part of such a path.
+ONE_TIME = "/accounts/password/reset/key/"
+HIDDEN = f"{ONE_TIME}…"
+
 # One JSON line per request (spec 9.2). No header that may hold a secret, no query (people put keys there), no body.
 # Times in microseconds: `wait_us` until the first byte went to a replica, `body_us` until the caller had sent all,
 # `model_us` from the last byte sent to the first one answered, `answer_us` until the caller had it.
@@ -29,7 +33,7 @@ ACCESS_LOG = {
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "route": "%ROUTE_NAME%",
     "upstream": "%UPSTREAM_HOST%",
-    "method": "%REQ(:METHOD)%",
+    "method": "%REQ(:METHOD):20%",
     "path": "%PATH(NQ:ORIG_OR_PATH):300%",
     "protocol": "%PROTOCOL%",
     "code": "%RESPONSE_CODE%",
@@ -51,7 +55,7 @@ ACCESS_LOG = {
     "address": "%REQ(X-ENVOY-EXTERNAL-ADDRESS)%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "model_status": "%RESP(MS-AZUREML-MODEL-ERROR-STATUSCODE)%",
-    "model_reason": "%RESP(MS-AZUREML-MODEL-ERROR-REASON)%",
+    "model_reason": "%RESP(MS-AZUREML-MODEL-ERROR-REASON):200%",
 }
 
 
@@ -108,7 +112,7 @@ def _manager(front: Front, routes: str) -> Json:
         **_hygiene(front),
         **_identity(),
         **_patience(),
-        access_log=[_access_log(front), *statistics()],
+        access_log=[*_access_log(front), *statistics()],
         local_reply_config=local_replies(),
         rds={
             "route_config_name": routes,
@@ -165,7 +169,15 @@ def _patience() -> Json:
     }
 
 
-def _access_log(front: Front) -> Json:
+def _access_log(front: Front) -> list[Json]:
+    """Two writers of one file: each request is written by one of them."""
     kind = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
-    log = typed(kind, path=str(front.access_log), log_format={"json_format": ACCESS_LOG})
-    return {"name": "envoy.access_loggers.file", "typed_config": log}
+    match: Json = {"name": ":path", "string_match": {"contains": ONE_TIME, "ignore_case": True}}
+    match["treat_missing_header_as_empty"] = True  # what is no request at all is written too
+    writers = []
+    for hidden in (False, True):
+        line = {**ACCESS_LOG, **({"path": HIDDEN} if hidden else {})}
+        log = typed(kind, path=str(front.access_log), log_format={"json_format": line})
+        only = {"header_filter": {"header": {**match, **({} if hidden else {"invert_match": True})}}}
+        writers.append({"name": "envoy.access_loggers.file", "filter": only, "typed_config": log})
+    return writers
