@@ -88,6 +88,8 @@ def set_administrator(*, user: User, administrator: bool, actor: Any) -> None:
         if getattr(actor, "pk", None) == user.pk:
             raise Problem("own-account", what="give up administration")
     User.objects.filter(pk=user.pk).update(is_superuser=administrator, is_staff=administrator)
+    if not administrator:
+        events.ended(user.pk)  # open pages may be of workspaces that are out of sight now
     audit.record(actor, "user.administrator", workspace="", target=f"user/{user.username}", administrator=administrator)
 
 
