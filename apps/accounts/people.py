@@ -12,6 +12,7 @@ from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.urls import reverse
+from django.utils import timezone
 
 from apps.accounts.domain import set_role
 from apps.accounts.models import Membership, PersonalToken, Role, User, Workspace
@@ -68,12 +69,13 @@ def password_link(*, user: User, actor: Any) -> str:
     return reverse("account_reset_password_from_key", kwargs={"uidb36": user_pk_to_url_str(user), "key": token})
 
 
-@transaction.atomic
 def reset_two_factor(*, user: User, actor: Any) -> None:
     """Let a user who lost the second factor sign in with the password alone, and ends the sessions there are."""
-    removed, _ = Authenticator.objects.filter(user=user).delete()
-    end_sessions(user)
-    audit.record(actor, "user.reset-two-factor", workspace="", target=f"user/{user.username}", removed=removed)
+    keys = sessions_of(user)
+    with transaction.atomic():
+        removed, _ = Authenticator.objects.filter(user=user).delete()
+        end_sessions(user, keys)
+        audit.record(actor, "user.reset-two-factor", workspace="", target=f"user/{user.username}", removed=removed)
 
 
 @transaction.atomic
@@ -88,6 +90,8 @@ def set_administrator(*, user: User, administrator: bool, actor: Any) -> None:
         if getattr(actor, "pk", None) == user.pk:
             raise Problem("own-account", what="give up administration")
     User.objects.filter(pk=user.pk).update(is_superuser=administrator, is_staff=administrator)
+    if not administrator:
+        events.ended(user.pk)  # open pages may be of workspaces that are out of sight now
     audit.record(actor, "user.administrator", workspace="", target=f"user/{user.username}", administrator=administrator)
 
 
@@ -107,7 +111,6 @@ def sole_workspaces(user: User) -> list[Workspace]:
     return list(owned.exclude(pk__in=others.values("workspace")))
 
 
-@transaction.atomic
 def deactivate_user(*, user: User, actor: Any, successor: User | None = None) -> None:
     """Lock an account: sessions and tokens end now; roles stay, so that it can be let in again.
 
@@ -115,6 +118,12 @@ def deactivate_user(*, user: User, actor: Any, successor: User | None = None) ->
         Problem: "last-administrator", "own-account", or "last-owner" when workspaces need another owner and
             `successor` names none.
     """
+    keys = sessions_of(user)  # one begun from now on is no good: a locked account has none
+    with transaction.atomic():
+        _deactivate(user, actor, successor, keys)
+
+
+def _deactivate(user: User, actor: Any, successor: User | None, keys: list[str]) -> None:
     others = _other_administrators(user)
     if user.is_superuser and user.is_active and not others:
         raise Problem("last-administrator", user=user.username)
@@ -128,7 +137,7 @@ def deactivate_user(*, user: User, actor: Any, successor: User | None = None) ->
             raise Problem("last-owner", user=user.username, workspaces=names, target="successor")
         set_role(workspace=workspace, user=successor, role=Role.OWNER, actor=actor)
     User.objects.filter(pk=user.pk).update(is_active=False)
-    sessions = end_sessions(user)
+    sessions = end_sessions(user, keys)
     tokens, _ = PersonalToken.objects.filter(user=user).delete()
     audit.record(
         actor, "user.deactivate", workspace="", target=f"user/{user.username}", sessions=sessions, tokens=tokens
@@ -142,21 +151,29 @@ def activate_user(*, user: User, actor: Any) -> None:
     audit.record(actor, "user.activate", workspace="", target=f"user/{user.username}")
 
 
-@transaction.atomic
 def sign_out(*, user: User, actor: Any) -> int:
     """End every session of a user; how many there were."""
-    ended = end_sessions(user)
-    audit.record(actor, "user.sign-out", workspace="", target=f"user/{user.username}", sessions=ended)
+    keys = sessions_of(user)
+    with transaction.atomic():
+        ended = end_sessions(user, keys)
+        audit.record(actor, "user.sign-out", workspace="", target=f"user/{user.username}", sessions=ended)
     return ended
 
 
-def end_sessions(user: User) -> int:
+def sessions_of(user: User) -> list[str]:
+    """The keys of a user's sessions. Each there is must be read, so ask before a transaction begins."""
+    living = Session.objects.filter(expire_date__gt=timezone.now())
+    return [each.pk for each in living.iterator() if each.get_decoded().get("_auth_user_id") == str(user.pk)]
+
+
+def end_sessions(user: User, keys: list[str]) -> int:
     """Sign a user out everywhere; how many sessions there were. Open pages lose their socket too."""
-    mine = [
-        session.pk
-        for session in Session.objects.iterator()
-        if session.get_decoded().get("_auth_user_id") == str(user.pk)
-    ]
-    Session.objects.filter(pk__in=mine).delete()
+    Session.objects.filter(pk__in=keys).delete()
     events.ended(user.pk)
-    return len(mine)
+    return len(keys)
+
+
+def clear_sessions() -> int:
+    """Forget the sessions that have expired; how many."""
+    gone, _ = Session.objects.filter(expire_date__lt=timezone.now()).delete()
+    return gone

@@ -17,6 +17,7 @@ from apps.accounts.models import Workspace as WorkspaceRow
 from apps.accounts.policy import visible_workspaces
 from apps.api import arm
 from apps.api.views import WorkspaceView, listing, one
+from apps.core import leases
 from apps.core.errors import Problem, envelope
 from apps.core.models import Operation as OperationRow
 from apps.core.models import OperationState, OperationStep
@@ -120,7 +121,8 @@ class RequestSearch(WorkspaceView):
 
     @extend_schema(responses=ANY)
     def get(self, request: Request, request_id: str, **_: Any) -> Response:
-        answer = find_request(workspace=self.workspace.name, request_id=request_id)
+        with leases.one_search_of(request.user):
+            answer = find_request(workspace=self.workspace.name, request_id=request_id)
         if not answer.requests:
             since = f"; looked back to {answer.since:%Y-%m-%dT%H:%M:%SZ}" if answer.since else ""
             raise Problem("not-found", kind="request", name=f"{answer.id} in this workspace{since}")

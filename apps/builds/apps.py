@@ -6,4 +6,4 @@ class BuildsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from apps.builds import operations  # noqa: F401, PLC0415 -- registers handlers
+        from apps.builds import operations, reconcile  # noqa: F401, PLC0415 -- registers handlers and jobs

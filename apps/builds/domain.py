@@ -169,7 +169,8 @@ def _build(request: Request, log: Log, check: Check) -> Build:
 
 def _ended(build: Build, state: BuildState, lines: list[str], error: dict[str, Any] | None) -> None:
     build.state, build.error, build.finished_at = state, error, timezone.now()
-    build.size_bytes = disk.measure(Path(build.path)).total
+    room = disk.measure(Path(build.path))
+    build.size_bytes = room.total if room.whole else None  # the controller looks again
     build.log = "\n".join(lines)[-LOG_LIMIT:]
     build.save()
 

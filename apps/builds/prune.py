@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,14 +38,18 @@ STUCK = timedelta(days=1)
 LOCK = "environments"
 TARGET = "installation/environments"
 CACHE_S = 1800.0
+MEASURE_S, MEASURED_AT_ONCE = 20.0, 20
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An environment on disk. `users`: the deployments (as "endpoint/deployment") whose instances run from it."""
+    """An environment on disk. `users`: the deployments (as "endpoint/deployment") whose instances run from it.
+
+    `size`: None while nobody has measured it.
+    """
 
     build: Build
-    size: int
+    size: int | None
     users: tuple[str, ...]
 
     @property
@@ -72,7 +77,7 @@ class Plan:
 
     @property
     def freed(self) -> int:
-        return sum(each.size for each in self.goes)
+        return sum(each.size or 0 for each in self.goes)
 
 
 def users() -> dict[str, list[str]]:
@@ -87,19 +92,24 @@ def users() -> dict[str, list[str]]:
 
 
 def stored(builds: Iterable[Build] | None = None) -> list[Stored]:
-    """Environments with their size and users; the size of one that was never measured is looked up now."""
+    """Environments with their size, as far as it is known, and users. No disk is walked: see `measure_some`."""
     used = users()
     return [
-        Stored(build, _size(build), tuple(used.get(build.path, ())))
+        Stored(build, build.size_bytes, tuple(used.get(build.path, ())))
         for build in (Build.objects.all() if builds is None else builds)
     ]
 
 
-def _size(build: Build) -> int:
-    if build.size_bytes is None and build.path:
-        build.size_bytes = disk.measure(Path(build.path)).total
-        Build.objects.filter(pk=build.pk).update(size_bytes=build.size_bytes)
-    return build.size_bytes or 0
+def measure_some() -> int:
+    """Look up sizes that are not known yet, for a few seconds; how many were. A walk cut short is no size."""
+    deadline, found = time.monotonic() + MEASURE_S, 0
+    ended = Build.objects.filter(size_bytes=None).exclude(path="").exclude(state=BuildState.BUILDING)
+    for key, path in ended.order_by("?").values_list("pk", "path")[:MEASURED_AT_ONCE]:  # no large one is ever first
+        room = disk.measure(Path(path), seconds=max(0.0, deadline - time.monotonic()))
+        if not room.whole:
+            break
+        found += Build.objects.filter(pk=key, size_bytes=None).update(size_bytes=room.total)
+    return found
 
 
 def plan(*, unused_days: int | None = None, budget_bytes: int | None = None, keys: Iterable[str] | None = None) -> Plan:
@@ -111,7 +121,7 @@ def plan(*, unused_days: int | None = None, budget_bytes: int | None = None, key
     goes: list[Stored] = []
     kept: list[tuple[Stored, str]] = []
     rows = sorted(stored(), key=lambda each: each.last_used)
-    total = sum(each.size for each in rows)
+    total = sum(each.size or 0 for each in rows)
     for each in rows:
         why = each.kept_because
         if not why and wanted is not None and each.build.pk not in wanted:
@@ -122,7 +132,7 @@ def plan(*, unused_days: int | None = None, budget_bytes: int | None = None, key
             kept.append((each, why))
         else:
             goes.append(each)
-            total -= each.size
+            total -= each.size or 0
     return Plan(goes, kept)
 
 
@@ -154,7 +164,7 @@ def prune(*, keys: Iterable[str], actor: Any) -> Operation:
         lock=LOCK,
         actor=actor,
         payload={"keys": [each.build.pk for each in chosen]},
-        detail={"environments": [each.build.pk[:12] for each in chosen], "bytes": sum(each.size for each in chosen)},
+        detail={"environments": [each.build.pk[:12] for each in chosen], "bytes": sum(each.size or 0 for each in chosen)},
     )
 
 

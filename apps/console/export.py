@@ -12,10 +12,13 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib import messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from apps.console import html
@@ -41,17 +44,48 @@ def export(request: HttpRequest, rows: Callable[[], QuerySet[AuditRecord]]) -> H
         return HttpResponse(status=400)
     back = html.listing(AuditRecord, query=request.GET.urlencode())
     try:
+        chosen = rows()
+    except (IncorrectLookupParameters, ValidationError, ValueError, OverflowError):
+        messages.error(request, _("This filter cannot be read, so nothing was exported."))
+        return redirect(html.listing(AuditRecord))
+    try:
         grant = _permit(request)
     except Problem as problem:
         messages.error(request, f"{problem.message} {problem.next_step}")
         return redirect(back)
-    audit.record(request.user, ACTION, workspace="", target="audit", format=kind, filter=request.GET.urlencode()[:500])
-    response = StreamingHttpResponse(_stream(kind, rows(), grant), content_type=TYPES[kind])
+    try:
+        asked = request.GET.urlencode()[:500]
+        audit.record(request.user, ACTION, workspace="", target="audit", format=kind, filter=asked)
+        response = File(kind, chosen, grant)
+    except BaseException:
+        leases.release(grant)
+        raise
     stamp = f"{timezone.now():%Y%m%dT%H%M%SZ}"
     response.headers["Content-Disposition"] = f'attachment; filename="portway-audit-{stamp}.{kind}"'
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
+
+
+class File(StreamingHttpResponse):
+    """Gives the lease back when it is closed before its first byte was asked for: then no stream does."""
+
+    def __init__(self, kind: str, rows: QuerySet[AuditRecord], grant: leases.Grant) -> None:
+        self.grant: leases.Grant | None = grant
+        super().__init__(self._stream(kind, rows, grant), content_type=TYPES[kind])
+
+    async def _stream(self, kind: str, rows: QuerySet[AuditRecord], grant: leases.Grant) -> AsyncIterator[bytes]:
+        self.grant = None
+        try:
+            async for part in _parts(kind, rows):
+                yield part
+        finally:
+            await sync_to_async(leases.release)(grant)
+
+    def close(self) -> None:
+        super().close()
+        if self.grant is not None:
+            leases.release(self.grant)
 
 
 def _permit(request: HttpRequest) -> leases.Grant:
@@ -67,24 +101,18 @@ def _permit(request: HttpRequest) -> leases.Grant:
     return grant
 
 
-async def _stream(kind: str, rows: QuerySet[AuditRecord], grant: leases.Grant) -> AsyncIterator[bytes]:
+async def _parts(kind: str, rows: QuerySet[AuditRecord]) -> AsyncIterator[bytes]:
     """Chunk by chunk, each with a query of its own: newer records that come in meanwhile shift nothing."""
     deadline = time.monotonic() + MAX_S
     sent, last = 0, None
-    try:
-        if kind == "csv":
-            yield ("\ufeff" + _csv([COLUMNS])).encode()
-        while True:
-            chunk = await sync_to_async(_chunk)(rows, last)
-            if not chunk:
-                return
-            yield (_csv(map(_cells, chunk)) if kind == "csv" else _lines(chunk)).encode()
-            sent, last = sent + len(chunk), chunk[-1]
-            if sent >= MAX_ROWS or time.monotonic() > deadline:
-                yield _cut(kind, sent).encode()
-                return
-    finally:
-        await sync_to_async(leases.release)(grant)
+    if kind == "csv":
+        yield ("\ufeff" + _csv([COLUMNS])).encode()
+    while chunk := await sync_to_async(_chunk)(rows, last):
+        yield (_csv(map(_cells, chunk)) if kind == "csv" else _lines(chunk)).encode()
+        sent, last = sent + len(chunk), chunk[-1]
+        if sent >= MAX_ROWS or time.monotonic() > deadline:
+            yield _cut(kind, sent).encode()
+            return
 
 
 def _chunk(rows: QuerySet[AuditRecord], last: AuditRecord | None) -> list[AuditRecord]:

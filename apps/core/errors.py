@@ -42,6 +42,7 @@ CATALOGUE: dict[str, Entry] = {
     "conflict": Entry(409, "Conflict", USER, _("{reason}")),
     "exists": Entry(409, "Conflict", USER, _("{kind} {name} exists already."), _("Choose another name.")),
     "busy": Entry(409, "Conflict", USER, _("Another operation on {subject} is still running: {kind}."), _("Wait until it has ended.")),
+    "searching": Entry(429, "TooManyRequests", CAPACITY, _("Another search of yours is still running."), _("Wait until it has ended, then search again.")),
     "stale": Entry(412, "PreconditionFailed", USER, _("{subject} was changed by somebody else meanwhile."), _("Look at the new state, then try again.")),
     "in-use": Entry(409, "ResourceInUse", USER, _("{kind} {name} is used by {users}."), _("Delete those first.")),
     "last-owner": Entry(409, "Conflict", USER, _("{user} is the only owner of {workspaces}."), _("Name another member as the new owner.")),

@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import Case, F, Q, When
 from django.utils import timezone
 
+from apps.core.errors import Problem
 from apps.core.models import Lease
+
+SEARCH_TTL_S = 30.0  # longer than any takes
 
 
 class LeaseTaken(Exception):  # noqa: N818 -- a condition, not a failure
@@ -86,5 +90,17 @@ def held(name: str, *, ttl_s: float, wait_s: float = 0.0) -> Iterator[Grant]:
         time.sleep(0.05)
     try:
         yield grant
+    finally:
+        release(grant)
+
+
+@contextmanager
+def one_search_of(user: Any) -> Iterator[None]:
+    """Searches through logs read much: each person does one at a time. Raises Problem "searching"."""
+    grant = acquire(f"search/{user.pk}", holder=new_holder(), ttl_s=SEARCH_TTL_S)
+    if grant is None:
+        raise Problem("searching")
+    try:
+        yield
     finally:
         release(grant)

@@ -81,9 +81,10 @@ def choose(found: list[Source], query: QueryDict) -> list[Source]:
 
 
 def marks_of(value: Any) -> dict[str, str]:
-    """Marks that came back from a page: text by text, and not too much of it."""
-    if not isinstance(value, dict) or len(value) > MOST_MARKS:
+    """Marks that came back from a page: text by text, and not too much of it. Of too many the last ones stay."""
+    if not isinstance(value, dict):
         return {}
-    return {
+    fit = {
         key: mark for key, mark in value.items() if isinstance(mark, str) and len(key) + len(mark) < 2 * LONGEST_MARK
     }
+    return dict(list(fit.items())[-MOST_MARKS:])

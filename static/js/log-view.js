@@ -5,7 +5,7 @@
 import { announce, copy } from "./copy-text.js";
 import { draw } from "./log-row.js";
 
-const MOST = 5000, EVERY = 5000, RETRY = [500, 2000, 5000], BUSY = 4429, FORBIDDEN = 4403, CLOSE_TO_END = 24, CONTEXT = 80;
+const MOST = 5000, ASKED = 40, EVERY = 5000, RETRY = [500, 2000, 5000], BUSY = 4429, FORBIDDEN = 4403, CLOSE_TO_END = 24, CONTEXT = 80;
 
 customElements.define("log-view", class extends HTMLElement {
   connectedCallback() {
@@ -68,9 +68,15 @@ customElements.define("log-view", class extends HTMLElement {
     this.show("polling");
     try {
       const query = new URLSearchParams(this.dataset.query);
-      query.set("marks", JSON.stringify(this.marks));
+      const marks = Object.entries(this.marks), rest = marks.splice(ASKED); // an address holds only so much: these now, others next
+      query.set("marks", JSON.stringify(Object.fromEntries(marks)));
+      if (rest.length) query.set("only", "1");
       const answer = await fetch(`${this.dataset.lines}?${query}`, { headers: { Accept: "application/json" } });
-      if (answer.ok && !answer.redirected) this.take(await answer.json());
+      if (answer.ok && !answer.redirected) {
+        const news = await answer.json();
+        if (this.marks && rest.length) this.marks = Object.fromEntries(rest); // those just asked for come behind them
+        this.take(news);
+      }
       else if (answer.status < 500) return this.show("off");
     } catch { /* the next turn tries again */ }
     if (this.marks) this.timer = setTimeout(() => this.poll(), EVERY);

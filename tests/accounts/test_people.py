@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 import pytest
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
 from apps.accounts import domain, people
 from apps.accounts.models import Membership, PersonalToken, User, Workspace
@@ -202,3 +204,26 @@ def test_an_owner_cannot_leave_while_the_other_is_deactivated():
     assert found == ["done", "last-owner"]
     owners = Membership.objects.filter(workspace=workspace, role="owner", user__is_active=True)
     assert owners.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sessions_are_read_before_the_transaction_and_expired_ones_not_at_all(monkeypatch):
+    ada, eve = make_administrator("ada"), make_administrator("eve")
+    old, new, other = Client(), Client(), Client()
+    for client, user in ((old, eve), (new, eve), (other, ada)):
+        client.force_login(user)
+    Session.objects.filter(pk=old.session.session_key).update(expire_date=timezone.now() - timedelta(days=1))
+    read, real = [], Session.get_decoded
+
+    def decode(session):
+        read.append((session.pk, connection.in_atomic_block))
+        return real(session)
+
+    monkeypatch.setattr(Session, "get_decoded", decode)
+    keys = {new.session.session_key, other.session.session_key}
+    read.clear()
+    people.deactivate_user(user=eve, actor=ada)
+    assert set(read) == {(key, False) for key in keys}
+    assert AuditRecord.objects.get(action="user.deactivate").detail["sessions"] == 1
+    assert people.clear_sessions() == 1
+    assert [each.pk for each in Session.objects.all()] == [other.session.session_key]

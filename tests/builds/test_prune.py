@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 
 from apps.builds import domain, prune
 from apps.builds.domain import EnvironmentSpec
 from apps.builds.models import Build, Resolution
 from apps.compute.models import ReplicaSet
-from apps.core import operations
+from apps.core import disk, operations
 from apps.core.errors import Problem
 from apps.core.models import AuditRecord, OperationStep
 from tests.factories import make_build
@@ -73,6 +74,34 @@ def test_the_plan_says_what_goes_and_why_the_rest_stays():
     }
     assert keys(prune.plan().goes) == [older.pk, old.pk]
     assert prune.plan(unused_days=60).freed == 3 * MIB
+
+
+def test_sizes_are_measured_by_the_controller_and_only_as_a_whole(people, monkeypatch):
+    build = make_build(size=None)
+    walks = []
+
+    def walk(path, seconds=2.0):
+        walks.append((path, connection.in_atomic_block))
+        return disk.Room(123, 0, whole=len(walks) > 1)
+
+    monkeypatch.setattr(prune.disk, "measure", walk)
+    assert prune.stored()[0].size is None
+    assert prune.plan().freed == 0
+    prune.prune(keys=[build.pk], actor=people["olga"])
+    assert walks == []
+    assert prune.measure_some() == 0
+    assert Build.objects.get().size_bytes is None
+    assert prune.measure_some() == 1
+    assert Build.objects.get().size_bytes == 123
+    assert prune.measure_some() == 0
+    assert walks == [(Path(build.path), False)] * 2
+
+
+def test_a_new_environment_too_large_to_walk_has_no_size(monkeypatch):
+    build = make_build(size=5)
+    monkeypatch.setattr(domain.disk, "measure", lambda _path: disk.Room(1, 0, whole=False))
+    domain._ended(build, "succeeded", [], None)
+    assert Build.objects.get().size_bytes is None
 
 
 def test_a_budget_takes_the_longest_unused_first_and_counts_what_must_stay():

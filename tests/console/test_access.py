@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from django.apps import apps
 from django.contrib.admin.utils import quote
 from django.db import transaction
 from django.test import Client
 from django.urls import get_resolver, reverse
 
 from apps.accounts.models import PersonalToken, User
+from apps.console.site import site
 from apps.core.models import AuditRecord, Operation
 
 STRANGERS = ("olga", "carl", "dan", "rita", "charlie", "staff")
@@ -185,6 +187,43 @@ def state():
         PersonalToken.objects.count(),
         sorted(User.objects.values_list("username", "is_active", "is_superuser")),
     )
+
+
+LISTS = sorted(name for name in NAMES if name.endswith("_changelist"))
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_are_filtered_only_by_what_their_filters_ask_for(name, it):
+    """A lookup of anything else tells a hash letter by letter."""
+    url = reverse(f"console:{name}")
+    model = apps.get_model(*name.removesuffix("_changelist").split("_"))
+    admin = site.get_model_admin(model)
+    shown = {each for each in admin.list_filter if isinstance(each, str)}
+    hidden = [each.name for each in model._meta.get_fields() if each.name not in shown]
+    tried = [f"{field}{lookup}" for field in hidden for lookup in ("", "__startswith", "__gt", "__isnull")]
+    tried += [f"{field}__startswith" for field in shown] + ["user__password__startswith", "actor__password__gt", "pk"]
+    typed = {each.parameter_name for each in admin.list_filter if not isinstance(each, str)}
+    for lookup in tried:
+        if lookup not in typed:
+            response = it.get(url, {lookup: "a"})
+            assert response.status_code == 400, lookup
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_choice_of_a_filter_works(name, it):
+    url = reverse(f"console:{name}")
+    page = it.get(url)
+    for spec in page.context["cl"].filter_specs:
+        for choice in spec.choices(page.context["cl"]):
+            assert it.get(url + choice["query_string"]).status_code == 200, choice["query_string"]
+
+
+@pytest.mark.parametrize("field", ["password", "tokens__digest", "authenticator__data"])
+def test_no_hash_can_be_read_off_a_list(field, it):
+    for text in ("a", "pbkdf2", "md5$"):
+        response = it.get("/console/accounts/user/", {f"{field}__startswith": text})
+        assert (response.status_code, b"result_list" in response.content) == (400, False)
+    assert it.get("/console/accounts/personaltoken/", {"digest__startswith": "a"}).status_code == 400
 
 
 def test_posts_need_a_csrf_token(world, people):

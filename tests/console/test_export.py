@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from apps.console import export
 from apps.core import audit, leases
-from apps.core.models import AuditRecord
+from apps.core.models import AuditRecord, Lease
 from tests.factories import make_administrator
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -109,3 +109,32 @@ def test_one_at_a_time_and_a_few_per_hour(ada, monkeypatch):
 def test_an_unknown_format_is_refused(ada):
     assert fetch(ada, format="xlsx")[0] == 400
     assert not AuditRecord.objects.filter(action="audit.export").exists()
+
+
+@pytest.mark.parametrize("query", ["o=99.x&p=abc", "p=99", "p=abc", "q=%00", "nope=1", "actor__password__startswith=a"])
+def test_a_filter_that_cannot_be_read_costs_nothing(ada, query):
+    status, headers, _ = fetch(ada, query, format="csv")
+    assert status in {200, 302, 400}
+    if status == 200:
+        return
+    assert headers.get("Location") in {None, "/console/core/auditrecord/"}
+    assert not AuditRecord.objects.filter(action="audit.export").exists()
+    assert not Lease.objects.filter(name__startswith="console/export", expires_at__gt=timezone.now()).exists()
+    assert fetch(ada, format="csv")[0] == 200
+
+
+def test_a_failure_gives_the_lease_back(ada, monkeypatch):
+    def fail(*_arguments, **_more):
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export.audit, "record", fail)
+        with pytest.raises(RuntimeError):
+            fetch(ada, format="csv")
+    assert fetch(ada, format="csv")[0] == 200
+
+
+def test_a_reader_who_left_before_the_first_byte_gives_the_lease_back(ada):
+    grant = leases.acquire("console/export/left", holder="x", ttl_s=60)
+    export.File("csv", AuditRecord.objects.all(), grant).close()
+    assert not leases.holds(grant)

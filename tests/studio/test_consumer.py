@@ -11,8 +11,12 @@ from channels.layers import get_channel_layer
 from channels.routing import URLRouter
 from django.contrib.auth.models import AnonymousUser
 
+from apps.accounts import people as people_verbs
+from apps.accounts.models import Membership
 from apps.core import events
+from apps.studio import consumer
 from apps.studio.routing import websocket_urlpatterns
+from tests.factories import make_administrator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,6 +75,34 @@ def test_a_change_in_the_domain_reaches_the_socket(people, workspace):
         await socket.connect()
         await sync_to_async(events.changed)("lab", "online-endpoint/iris")
         assert await socket.json() == {"changed": ["online-endpoint/iris"]}
+        await socket.leave()
+
+    async_to_sync(scenario)()
+
+
+def test_who_loses_administration_loses_the_socket_at_once(workspace):
+    ada, eve = make_administrator(), make_administrator("eve")
+
+    async def scenario():
+        socket = Socket(eve, "lab")
+        assert await socket.connect()
+        await sync_to_async(people_verbs.set_administrator)(user=eve, administrator=False, actor=ada)
+        assert (await socket.receive_output())["type"] == "websocket.close"
+        await socket.leave()
+        assert not await Socket(eve, "lab").connect()
+
+    async_to_sync(scenario)()
+
+
+def test_who_loses_the_role_loses_the_socket_after_a_while(people, workspace, monkeypatch):
+    monkeypatch.setattr(consumer, "CHECK_S", 0.05)
+
+    async def scenario():
+        socket = Socket(people["rita"], "lab")
+        assert await socket.connect()
+        assert await socket.receive_nothing(0.3)
+        await sync_to_async(Membership.objects.filter(user=people["rita"]).delete)()
+        assert (await socket.receive_output(5))["type"] == "websocket.close"
         await socket.leave()
 
     async_to_sync(scenario)()

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from apps.compute import domain as compute
 from apps.compute.models import Replica, ReplicaSet
+from apps.core import leases
 from apps.monitoring import logs as kept
 from apps.monitoring.text import clean, level
 from apps.studio import loglines
@@ -141,6 +142,44 @@ def test_polling_gives_what_is_new_and_only_that(running, browser):
     assert json.loads(text(get(browser, path="/lines", marks=json.dumps(second["marks"]))))["lines"] == []
     for marks in ("[]", "{", '{"a": 1}', "[" * 5000, json.dumps({"x" * 500: "y"})):
         assert get(browser, path="/lines", marks=marks).status_code == 200
+
+
+def test_of_too_many_marks_only_the_surplus_is_lost(running, browser):
+    marks = {f"old-{number}": "0" for number in range(loglines.MOST_MARKS + 100)} | {"now": "7", "bad": 1}
+    found = loglines.marks_of(marks)
+    assert len(found) == loglines.MOST_MARKS
+    assert found["now"] == "7"
+    first = json.loads(text(get(browser, path="/lines")))
+    many = {f"o{number}": "0" for number in range(loglines.MOST_MARKS)} | first["marks"]
+    assert json.loads(text(get(browser, path="/lines", marks=json.dumps(many))))["lines"] == []
+
+
+def test_a_page_with_many_marks_asks_for_some_instances_each_time(running, browser):
+    first = json.loads(text(get(browser, path="/lines")))["marks"]
+    running("from one", index=0)
+    running("from the other", index=1)
+    seen = []
+    for key, mark in first.items():
+        answer = json.loads(text(get(browser, path="/lines", marks=json.dumps({key: mark}), only="1")))
+        assert list(answer["marks"]) == [key]
+        seen += [line["text"] for line in answer["lines"]]
+    assert sorted(seen) == ["from one", "from the other"]
+
+
+@pytest.mark.parametrize("path", ["page", "api"])
+def test_one_search_for_requests_at_a_time(path, iris, browser, people):
+    url = "/w/lab/requests?id=abc-1"
+    if path == "api":
+        url = f"{iris.workspace.arm_id}/requests/abc-1?api-version=2024-10-01"
+    found = {"page": 200, "api": 404}[path]
+    client = browser("rita")
+    assert client.get(url).status_code == found
+    with leases.one_search_of(people["rita"]):
+        busy = client.get(url)
+        assert busy.status_code == 429
+        assert "Another search of yours is still running." in text(busy)
+        assert browser("dan").get(url).status_code == found
+    assert client.get(url).status_code == found
 
 
 def test_hostile_text_is_inert(running, browser):

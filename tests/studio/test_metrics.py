@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,10 +17,16 @@ from apps.gateway import counters
 from apps.gateway.counters import Live
 from apps.monitoring.models import Sample, Tick
 from apps.studio import charts
+from apps.studio.pages import metrics
 from tests.factories import make_deployment, make_endpoint
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 URL = "/w/lab/endpoints/flowers/metrics"
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    metrics._kept.clear()
 
 
 def text(response):
@@ -200,6 +208,28 @@ def test_live_counters_are_this_endpoints(flowers, browser, monkeypatch):
     assert body["at"] > 0
     assert asked == [("flowers", ["green"])]
     assert answer.headers["Cache-Control"] == "no-store"
+    assert browser("olga").get("/w/lab/endpoints/flowers/counters").json() == body
+    assert len(asked) == 1
+    monkeypatch.setattr(metrics, "KEPT_S", 0.0)
+    assert browser("olga").get("/w/lab/endpoints/flowers/counters").json()["at"] >= body["at"]
+    assert len(asked) == 2
+
+
+def test_many_pages_at_once_cost_the_gateway_one_call(flowers, monkeypatch):
+    asked = []
+
+    def live(endpoint, *, mirrored):
+        asked.append(endpoint)
+        time.sleep(0.1)
+        return {}
+
+    monkeypatch.setattr(counters, "live", live)
+    threads = [threading.Thread(target=metrics.kept_live, args=(flowers,)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert asked == ["flowers"]
 
 
 def test_live_counters_without_a_gateway_say_so(flowers, browser, monkeypatch, tmp_path, settings):

@@ -11,13 +11,14 @@ from asgiref.testing import ApplicationCommunicator
 from channels.routing import URLRouter
 from django.contrib.auth.models import AnonymousUser
 
+from apps.accounts import people as people_verbs
 from apps.accounts.models import Membership
 from apps.compute import domain as compute
 from apps.compute.models import Replica, ReplicaSet
 from apps.studio import tail
 from apps.studio.routing import websocket_urlpatterns
 from tests.compute.test_history import up
-from tests.factories import make_endpoint
+from tests.factories import make_administrator, make_endpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -163,6 +164,7 @@ def test_silent_logs_and_pages_that_do_not_draw_end(why, say, people, monkeypatc
 
 def test_a_hundred_open_tails_need_four_threads_and_no_more_are_taken(say, people, monkeypatch):
     monkeypatch.setattr(tail, "MOST_AT_ONCE", 100)
+    monkeypatch.setattr(tail, "MOST_EACH", 100)
     monkeypatch.setattr(tail, "POLL_S", 0.2)
 
     async def scenario():
@@ -196,5 +198,77 @@ def test_nonsense_from_a_page_is_harmless(nonsense, say, people):
         await socket.send_input({"type": "websocket.receive", "text": nonsense})
         assert "listening" in texts(await socket.batch())
         await socket.leave()
+
+    async_to_sync(scenario)()
+
+
+def silent(user):
+    socket = Socket(user)
+
+    async def connect():
+        await socket.send_input({"type": "websocket.connect"})
+        assert (await socket.receive_output(5))["type"] == "websocket.accept"
+        return socket
+
+    return connect()
+
+
+def test_a_socket_that_never_says_anything_ends(say, people, monkeypatch):
+    monkeypatch.setattr(tail, "DRAWN_S", 0.2)
+
+    async def scenario():
+        socket = await silent(people["rita"])
+        assert await socket.receive_output(5) == {"type": "websocket.close", "code": tail.ENDED}
+        await socket.leave()
+        assert tail.open_tails == set()
+
+    async_to_sync(scenario)()
+
+
+@pytest.mark.parametrize("kind", ["silent", "reading"])
+def test_deactivation_ends_it_at_once(kind, say, people):
+    ada = make_administrator()
+
+    async def scenario():
+        if kind == "silent":
+            socket = await silent(people["rita"])
+        else:
+            socket = Socket(people["rita"])
+            await socket.connect()
+            await socket.batch()
+        await sync_to_async(people_verbs.deactivate_user)(user=people["rita"], actor=ada)
+        assert await socket.receive_output(5) == {"type": "websocket.close", "code": tail.FORBIDDEN}
+        assert tail.open_tails == set()
+        await socket.leave()
+
+    async_to_sync(scenario)()
+
+
+def test_one_user_does_not_take_every_place(say, people, monkeypatch):
+    monkeypatch.setattr(tail, "MOST_EACH", 2)
+
+    async def scenario():
+        held = [await silent(people["rita"]) for _ in range(2)]
+        late = Socket(people["rita"])
+        await late.connect()
+        assert await late.receive_output(5) == {"type": "websocket.close", "code": tail.BUSY}
+        other = Socket(people["olga"])
+        await other.connect()
+        assert "listening" in texts(await other.batch())
+        for socket in (*held, other):
+            await socket.leave()
+        assert tail.open_tails == set()
+
+    async_to_sync(scenario)()
+
+
+def test_what_no_page_would_send_gives_the_place_back(say, people):
+    async def scenario():
+        socket = await silent(people["rita"])
+        assert len(tail.open_tails) == 1
+        await socket.send_input({"type": "websocket.receive", "text": "{"})
+        with pytest.raises(ValueError, match="Expecting"):
+            await socket.wait(5)
+        assert tail.open_tails == set()
 
     async_to_sync(scenario)()

@@ -16,10 +16,11 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.policy import Permission
+from apps.core import leases
 from apps.core.errors import Problem
 from apps.endpoints import logs
 from apps.endpoints.logs import Entry, Source
-from apps.endpoints.requests import find_request, story
+from apps.endpoints.requests import Answer, find_request, story
 from apps.monitoring.text import clean
 from apps.studio.loglines import choose, marks_of, row, rows
 from apps.studio.pages.endpoints import EndpointPage
@@ -109,7 +110,10 @@ class Logs(LogPage):
 
 
 class LogLines(LogPage):
-    """What is new behind `marks`, for pages whose socket does not work."""
+    """What is new behind `marks`, for pages whose socket does not work.
+
+    With `only` nothing of other instances: a page with more marks than an address can hold asks for some each time.
+    """
 
     permissions: ClassVar = {"GET": Permission.READ}
 
@@ -118,7 +122,8 @@ class LogLines(LogPage):
             marks = marks_of(json.loads(request.GET.get("marks", "{}")))
         except (ValueError, RecursionError):
             marks = {}
-        entries, fresh = logs.more(self.shown, marks)
+        chosen = [each for each in self.shown if each.key in marks] if "only" in request.GET else self.shown
+        entries, fresh = logs.more(chosen, marks)
         lines = [each.as_json() for each in rows(entries)]
         return JsonResponse({"lines": lines, "marks": {**marks, **fresh}}, headers={"Cache-Control": "no-store"})
 
@@ -162,7 +167,7 @@ class RequestSearch(Page):
 
     def get(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
         wanted = request.GET.get("id", "").strip()[:LONGEST_SEARCH]
-        answer = find_request(workspace=self.workspace.name, request_id=wanted) if wanted else None
+        answer = self._find(wanted) if wanted else None
         first = answer.requests[0] if answer and answer.requests else None
         total = sum(took or 0.0 for _tone, _words, took in story(first)) if first else 0.0
         bars, at = [], 0.0
@@ -180,3 +185,7 @@ class RequestSearch(Page):
             rows=[row(entry, marked=named) for entry, named in first.lines] if first else (),
             copies=[(source, rows(entries)) for source, entries in first.copies] if first else (),
         )
+
+    def _find(self, wanted: str) -> Answer:
+        with leases.one_search_of(self.request.user):
+            return find_request(workspace=self.workspace.name, request_id=wanted)

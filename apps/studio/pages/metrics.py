@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -13,7 +15,7 @@ from django.utils.translation import gettext as _
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
 from apps.core.models import AuditRecord, Operation
-from apps.endpoints.models import OnlineDeployment
+from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import counters
 from apps.monitoring import queries
 from apps.studio import charts
@@ -23,6 +25,7 @@ from apps.studio.queries import cards, deployments_of, operations_of
 from apps.studio.templatetags.studio import kind_name
 
 MOST_MARKERS = 40
+KEPT_S, MOST_KEPT = 0.95, 500  # a little less than the second after which pages ask again
 MARKED = ("online-deployment.create", "online-deployment.update", "online-deployment.delete")
 TRAFFIC = "online-endpoint.traffic"
 
@@ -105,9 +108,8 @@ class Counters(EndpointPage):
     permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
-        try:
-            live = counters.live(self.endpoint.name, mirrored=list(self.endpoint.mirror_traffic))
-        except Problem:  # no error of the page: it shows that there is nothing to show, and asks again later
+        at, live = kept_live(self.endpoint)
+        if live is None:  # no error of the page: it shows that there is nothing to show, and asks again later
             return JsonResponse({"at": 0, "deployments": None}, headers={"Cache-Control": "no-store"})
         names = OnlineDeployment.objects.filter(endpoint=self.endpoint).values_list("name", flat=True)
         nothing = counters.Live(0, 0, 0)
@@ -116,8 +118,39 @@ class Counters(EndpointPage):
             for name in names
             for each in [live.get(name, nothing)]
         }
-        body = {"at": round(time.monotonic(), 3), "deployments": rows}
+        body = {"at": round(at, 3), "deployments": rows}
         return JsonResponse(body, headers={"Cache-Control": "no-store"})
+
+
+@dataclass
+class _Kept:
+    """The last answer about one endpoint; `live` is None when the gateway did not answer."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    at: float = float("-inf")
+    live: dict[str, counters.Live] | None = None
+
+
+_kept: dict[tuple[Any, ...], _Kept] = {}
+_kept_lock = threading.Lock()
+
+
+def kept_live(endpoint: OnlineEndpoint) -> tuple[float, dict[str, counters.Live] | None]:
+    """The counters and when they were read: once in `KEPT_S`, however many pages of this process ask."""
+    mirrored = list(endpoint.mirror_traffic)
+    key = (endpoint.pk, endpoint.name, *mirrored)
+    with _kept_lock:
+        if key not in _kept and len(_kept) >= MOST_KEPT:
+            _kept.clear()
+        mine = _kept.setdefault(key, _Kept())
+    with mine.lock:
+        if time.monotonic() - mine.at >= KEPT_S:
+            try:
+                mine.live = counters.live(endpoint.name, mirrored=mirrored)
+            except Problem:
+                mine.live = None
+            mine.at = time.monotonic()
+        return mine.at, mine.live
 
 
 def _sum(steps: list[queries.Step]) -> queries.Step:
