@@ -90,7 +90,7 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]
     has_module_permission = has_view_permission
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:  # noqa: ARG002
-        """Only what the filters of the list ask for: any other lookup could read columns nobody is shown, bit by bit."""
+        """Only what the filters of the list ask for: another lookup could read a hidden column bit by bit."""
         return lookup in {name for each in self.list_filter for name in _parameters(each)}
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 -- Django's signature
