@@ -5,7 +5,8 @@
 import { announce, copy } from "./copy-text.js";
 import { draw } from "./log-row.js";
 
-const MOST = 5000, ASKED = 40, EVERY = 5000, RETRY = [500, 2000, 5000], BUSY = 4429, FORBIDDEN = 4403, CLOSE_TO_END = 24, CONTEXT = 80;
+const MOST = 5000, ASKED = 40, EVERY = 5000, RETRY = [500, 2000, 5000], IDLE = 4000, BUSY = 4429, FORBIDDEN = 4403, TRY_AGAIN = 12, LASTED = 3000;
+const CLOSE_TO_END = 24, CONTEXT = 80;
 
 customElements.define("log-view", class extends HTMLElement {
   connectedCallback() {
@@ -41,7 +42,9 @@ customElements.define("log-view", class extends HTMLElement {
     const { workspace, endpoint, query } = this.dataset;
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     this.socket = new WebSocket(`${scheme}//${location.host}/ws/${workspace}/logs/${endpoint}?${query}`);
+    this.opened = null;
     this.socket.addEventListener("open", () => {
+      this.opened = performance.now();
       this.socket.send(JSON.stringify({ marks: this.marks }));
       this.show("live");
     });
@@ -57,14 +60,18 @@ customElements.define("log-view", class extends HTMLElement {
     this.socket = null;
     if (!this.marks || code === FORBIDDEN) return this.show("off");
     if (document.hidden) return this.show("off"); // comes back with the reader
-    this.failures += 1;
-    const polls = code === BUSY || this.failures > RETRY.length;
-    if (polls) return this.poll();
-    this.timer = setTimeout(() => this.connect(), RETRY[this.failures - 1]);
+    const lasted = this.opened !== null && performance.now() - this.opened > LASTED; // else it fails as it opens
+    if (lasted) this.failures = 0;
+    if (!lasted || code !== IDLE) this.failures += 1;
+    if (code === BUSY || this.failures > RETRY.length) return this.poll();
+    this.timer = setTimeout(() => this.connect(), RETRY[Math.max(this.failures, 1) - 1]);
     return null;
   }
 
-  async poll() {
+  /** Asks every few seconds, and every minute for the socket again. */
+  async poll(turn = 1) {
+    if (document.hidden) return this.show("off");
+    if (turn % TRY_AGAIN === 0) return this.connect();
     this.show("polling");
     try {
       const query = new URLSearchParams(this.dataset.query);
@@ -72,6 +79,7 @@ customElements.define("log-view", class extends HTMLElement {
       query.set("marks", JSON.stringify(Object.fromEntries(marks)));
       if (rest.length) query.set("only", "1");
       const answer = await fetch(`${this.dataset.lines}?${query}`, { headers: { Accept: "application/json" } });
+      if (this.socket) return null; // connected meanwhile: it brings the same lines
       if (answer.ok && !answer.redirected) {
         const news = await answer.json();
         if (this.marks && rest.length) this.marks = Object.fromEntries(rest); // those just asked for come behind them
@@ -79,7 +87,7 @@ customElements.define("log-view", class extends HTMLElement {
       }
       else if (answer.status < 500) return this.show("off");
     } catch { /* the next turn tries again */ }
-    if (this.marks) this.timer = setTimeout(() => this.poll(), EVERY);
+    if (this.marks && !this.socket) this.timer = setTimeout(() => this.poll(turn + 1), EVERY);
     return null;
   }
 

@@ -109,6 +109,52 @@ def test_without_a_socket_the_page_asks_every_few_seconds(open_page, site, say):
     clean(page)
 
 
+def test_a_page_that_asks_finds_back_to_its_socket_and_is_quiet_while_hidden(open_page, site, say):
+    page = open_page("", theme="light")
+    page.clock.install()
+    sockets, busy, asked = [], [True], []
+    page.route_web_socket(
+        "**/ws/lab/logs/**", lambda socket: socket.close(code=4429) if busy[0] else sockets.append(socket)
+    )
+    page.on("request", lambda request: asked.append(request.url) if "marks=" in request.url else None)
+    sign_in(page, site, LOGS)
+    page.get_by_text("Every 5 s", exact=True).wait_for()
+
+    def hide(hidden):
+        page.evaluate(
+            """hidden => {
+                Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+                document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            hidden,
+        )
+
+    hide(True)
+    page.clock.run_for(6000)
+    page.wait_for_timeout(300)
+    before = len(asked)
+    for _ in range(3):
+        page.clock.run_for(6000)
+        page.wait_for_timeout(100)
+    assert len(asked) == before
+    hide(False)
+    page.get_by_text("Every 5 s", exact=True).wait_for()
+    busy[0] = False
+    for _ in range(20):
+        page.clock.run_for(5000)
+        page.wait_for_timeout(100)
+    page.get_by_text("Live", exact=True).wait_for()
+    for number in range(2, 7):  # closed because nobody said anything: no failure, however often
+        page.clock.run_for(10_000)
+        sockets[-1].close(code=4000)
+        page.wait_for_timeout(100)
+        page.clock.run_for(600)
+        page.wait_for_timeout(100)
+        assert len(sockets) == number
+    page.get_by_text("Live", exact=True).wait_for()
+    clean(page)
+
+
 def test_search_highlights_and_counts(open_page, site, say):
     page = open_page("", theme="dark")
     Door(page)
