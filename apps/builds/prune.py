@@ -164,7 +164,10 @@ def prune(*, keys: Iterable[str], actor: Any) -> Operation:
         lock=LOCK,
         actor=actor,
         payload={"keys": [each.build.pk for each in chosen]},
-        detail={"environments": [each.build.pk[:12] for each in chosen], "bytes": sum(each.size or 0 for each in chosen)},
+        detail={
+            "environments": [each.build.pk[:12] for each in chosen],
+            "bytes": sum(each.size or 0 for each in chosen),
+        },
     )
 
 

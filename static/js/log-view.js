@@ -72,20 +72,16 @@ customElements.define("log-view", class extends HTMLElement {
       query.set("marks", JSON.stringify(Object.fromEntries(marks)));
       if (rest.length) query.set("only", "1");
       const answer = await fetch(`${this.dataset.lines}?${query}`, { headers: { Accept: "application/json" } });
-      if (answer.ok && !answer.redirected) {
-        const news = await answer.json();
-        if (this.marks && rest.length) this.marks = Object.fromEntries(rest); // those just asked for come behind them
-        this.take(news);
-      }
+      if (answer.ok && !answer.redirected) this.take(await answer.json(), rest);
       else if (answer.status < 500) return this.show("off");
     } catch { /* the next turn tries again */ }
     if (this.marks) this.timer = setTimeout(() => this.poll(), EVERY);
     return null;
   }
 
-  take({ lines, marks }) {
+  take({ lines, marks }, rest = []) {
     if (!this.marks) return;
-    this.marks = { ...this.marks, ...marks };
+    this.marks = { ...(rest.length ? Object.fromEntries(rest) : this.marks), ...marks }; // those asked for come last
     this.waiting.push(...lines);
     this.waiting.splice(0, this.waiting.length - MOST);
     if (this.paused) this.count();
