@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -23,7 +25,7 @@ from apps.core.models import Operation, OperationState
 from apps.gateway import certificates
 from cli import checks
 
-DISK_CACHE_S = 60
+DISK_CACHE_S, DISK_S = 60, 1.5
 SOON = timedelta(days=30)
 HOMES: tuple[tuple[str, str | Promise], ...] = (
     ("artifacts", gettext_lazy("Models and code")),
@@ -32,7 +34,7 @@ HOMES: tuple[tuple[str, str | Promise], ...] = (
     ("logs", gettext_lazy("Logs of the parts")),
     ("uploads", gettext_lazy("Uploads under way")),
     ("gateway", gettext_lazy("Gateway")),
-    ("database", gettext_lazy("Database")),
+    ("database", gettext_lazy("Databases")),
 )
 GUARANTEES: tuple[tuple[str, str | Promise], ...] = (
     ("filesystem", gettext_lazy("sees only its own files")),
@@ -64,16 +66,42 @@ class Disk:
 
 
 def disk_use() -> Disk:
-    """Looked up at most once a minute: the walk may take seconds."""
+    """Looked up at most once a minute and for `DISK_S` in all. A kind whose walk is cut short shows its last whole one.
+
+    Small kinds come first, so that one large kind never hides the others.
+    """
     found: Disk | None = cache.get("console.disk")
     if found is None:
-        rooms = [(name, label, disk.measure(getattr(settings.HOME, name), seconds=1.0)) for name, label in HOMES]
-        total = sum(room.total for _name, _label, room in rooms)
-        kinds = [Kind(name, str(label), room, round(100 * room.total / max(1, total))) for name, label, room in rooms]
-        whole = all(room.whole for _name, _label, room in rooms)
+        deadline = time.monotonic() + DISK_S
+        last: dict[str, disk.Room] = cache.get("console.disk.last") or {}
+        rooms: dict[str, disk.Room] = {}
+        for name in sorted(dict(HOMES), key=lambda each: last[each].total if each in last else 0):
+            room = _measure(name, deadline)
+            known = last.get(name)
+            rooms[name] = known if known is not None and known.whole and not room.whole else room
+        cache.set("console.disk.last", rooms, None)
+        total = sum(room.total for room in rooms.values())
+        kinds = [
+            Kind(name, str(label), rooms[name], round(100 * rooms[name].total / max(1, total))) for name, label in HOMES
+        ]
+        whole = all(room.whole for room in rooms.values())
         found = Disk(sorted(kinds, key=lambda each: -each.room.total), total, _free(), whole)
         cache.set("console.disk", found, DISK_CACHE_S)
     return found
+
+
+def _measure(name: str, deadline: float) -> disk.Room:
+    paths = _databases() if name == "database" else [getattr(settings.HOME, name)]
+    found = [disk.measure(path, seconds=max(0.0, deadline - time.monotonic())) for path in paths]
+    return disk.Room(
+        sum(each.total for each in found), sum(each.shared for each in found), all(each.whole for each in found)
+    )
+
+
+def _databases() -> list[Path]:
+    """The files of the embedded databases: ours and MLflow's, with what SQLite keeps beside them."""
+    files = (settings.HOME.database, settings.HOME.root / "mlflow.sqlite3")
+    return [file.with_name(f"{file.name}{end}") for file in files for end in ("", "-wal", "-shm", "-journal")]
 
 
 def _free() -> int:

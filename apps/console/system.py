@@ -234,7 +234,7 @@ class ByTarget(Typed):
 
 
 class ByWorkspace(Typed):
-    title, parameter_name, lookup = gettext_lazy("Workspace"), "workspace", "workspace__iexact"
+    title, parameter_name, lookup = gettext_lazy("Workspace"), "workspace", "workspace"
 
 
 class ByRequest(Typed):

@@ -104,6 +104,7 @@ class AuditRecord(models.Model):
 
     class Meta:
         ordering = ["-at", "-pk"]
+        indexes = [models.Index(fields=["workspace", "-at"]), models.Index(fields=["actor", "-at"])]
 
     def __str__(self) -> str:
         return f"{self.action} {self.target}"

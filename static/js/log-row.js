@@ -1,4 +1,6 @@
 /** One line of a log as a row; the same as templates/studio/parts/log_row.html. All text of strangers stays text. */
+import { announce, copy } from "./copy-text.js";
+
 function element(name, className, text = "") {
   return Object.assign(document.createElement(name), { className, textContent: text });
 }
@@ -21,4 +23,13 @@ export function draw({ at, day, time, who, hue, stderr, level, text, rest }, wor
   button.append(icon.cloneNode(true));
   row.append(dot, when, name, said, button);
   return row;
+}
+
+/** The line as text, with its whole time; `done` is what is said then. */
+export async function copyLine(button, done) {
+  if (!button) return;
+  const row = button.closest(".log-row"), said = row.querySelector(".log-text").cloneNode(true);
+  for (const extra of said.querySelectorAll(".log-err, summary")) extra.remove();
+  await copy(`${row.querySelector("time").dateTime} ${said.textContent}`);
+  announce(done);
 }

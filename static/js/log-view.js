@@ -2,8 +2,7 @@
  * A log that grows: lines come over a socket, and every five seconds when that does not work. The newest lines stay in
  * view until the reader scrolls up or pauses; then they wait behind a button. Only so many lines are kept.
  */
-import { announce, copy } from "./copy-text.js";
-import { draw } from "./log-row.js";
+import { copyLine, draw } from "./log-row.js";
 
 const MOST = 5000, ASKED = 40, EVERY = 5000, RETRY = [500, 2000, 5000], IDLE = 4000, BUSY = 4429, FORBIDDEN = 4403, TRY_AGAIN = 12, LASTED = 3000;
 const CLOSE_TO_END = 24, CONTEXT = 80;
@@ -11,7 +10,7 @@ const CLOSE_TO_END = 24, CONTEXT = 80;
 customElements.define("log-view", class extends HTMLElement {
   connectedCallback() {
     this.list = this.querySelector(".log-rows");
-    this.list.addEventListener("click", (event) => this.copyLine(event.target.closest(".log-copy")));
+    this.list.addEventListener("click", (event) => copyLine(event.target.closest(".log-copy"), this.dataset.copied));
     for (const select of document.querySelectorAll(".log-bar select")) select.addEventListener("change", () => this.choose(select));
     const marked = this.list.querySelector("[data-marked]");
     if (marked) this.list.scrollTop = marked.offsetTop - this.list.offsetTop - CONTEXT;
@@ -80,20 +79,16 @@ customElements.define("log-view", class extends HTMLElement {
       if (rest.length) query.set("only", "1");
       const answer = await fetch(`${this.dataset.lines}?${query}`, { headers: { Accept: "application/json" } });
       if (this.socket) return null; // connected meanwhile: it brings the same lines
-      if (answer.ok && !answer.redirected) {
-        const news = await answer.json();
-        if (this.marks && rest.length) this.marks = Object.fromEntries(rest); // those just asked for come behind them
-        this.take(news);
-      }
+      if (answer.ok && !answer.redirected) this.take(await answer.json(), rest);
       else if (answer.status < 500) return this.show("off");
     } catch { /* the next turn tries again */ }
     if (this.marks && !this.socket) this.timer = setTimeout(() => this.poll(turn + 1), EVERY);
     return null;
   }
 
-  take({ lines, marks }) {
+  take({ lines, marks }, rest = []) {
     if (!this.marks) return;
-    this.marks = { ...this.marks, ...marks };
+    this.marks = { ...(rest.length ? Object.fromEntries(rest) : this.marks), ...marks }; // those asked for come last
     this.waiting.push(...lines);
     this.waiting.splice(0, this.waiting.length - MOST);
     if (this.paused) this.count();
@@ -137,13 +132,5 @@ customElements.define("log-view", class extends HTMLElement {
   choose(select) {
     if (select.name === "deployment") select.form.elements.instance.value = ""; // an instance of another one
     select.form.requestSubmit();
-  }
-
-  async copyLine(button) {
-    if (!button) return;
-    const row = button.closest(".log-row"), said = row.querySelector(".log-text").cloneNode(true);
-    for (const extra of said.querySelectorAll(".log-err, summary")) extra.remove();
-    await copy(`${row.querySelector("time").dateTime} ${said.textContent}`);
-    announce(this.dataset.copied);
   }
 });

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.accounts import domain
 from apps.accounts.models import Membership, PersonalToken, User, Workspace
 from apps.compute.models import Replica
-from apps.console import html
+from apps.console import base, html
 from apps.core import audit
 from apps.core.models import AuditRecord, Limit, Operation
 from tests.factories import (
@@ -240,3 +240,24 @@ def test_lists_offer_the_verbs_that_fit_a_row(it, world):
     page = it.get("/console/core/operation/").content.decode()
     assert html.address(can, "cancel") in page
     assert html.address(cannot, "cancel") not in page
+
+
+def test_a_long_audit_trail_is_counted_only_so_far(it, people, monkeypatch):
+    for number in range(8):
+        audit.record(people["ada"], "thing.make", workspace="lab", target=f"thing/{number}")
+    monkeypatch.setattr(base, "COUNTED", 5)
+    with CaptureQueriesContext(connection) as found:
+        page = it.get("/console/core/auditrecord/?workspace=lab").content.decode()
+    assert "more than 5 entries" in page
+    counts = [each["sql"] for each in found if "COUNT(" in each["sql"] and "core_auditrecord" in each["sql"]]
+    assert counts
+    assert all("LIMIT 6" in each for each in counts)
+    assert "6 entries" not in it.get("/console/core/auditrecord/?target=thing/7").content.decode()
+
+
+@pytest.mark.parametrize(("query", "index"), [({"workspace": "lab"}, "workspa"), ({"actor": 1}, "actor_i")])
+def test_the_newest_records_of_a_workspace_or_a_person_come_from_an_index(db, query, index):
+    if connection.vendor != "sqlite":
+        pytest.skip("a small table of PostgreSQL is read whole")
+    plan = AuditRecord.objects.filter(**query).order_by("-at", "-pk")[:50].explain()
+    assert f"core_auditr_{index}" in plan
