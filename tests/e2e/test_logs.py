@@ -39,6 +39,7 @@ def sign_in(page, site, path):
     page.get_by_label("Password").fill("a long password")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="iris").wait_for()
+    page.wait_for_load_state("load")  # the keys work from here on
 
 
 def a_line(text, **more):

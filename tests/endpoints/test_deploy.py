@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from apps.core.errors import Problem
@@ -82,6 +82,7 @@ def test_a_share_that_cannot_be_is_refused_and_leaves_nothing(world, share):
     assert not Operation.objects.exists()
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(
     shares=some.dictionaries(some.sampled_from("abcdef"), some.integers(1, 60), min_size=1, max_size=6),
     share=some.integers(1, 100),
