@@ -20,6 +20,7 @@ from apps.monitoring.models.metrics import COARSE, FINE
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_MS = 60_000  # an idle deployment gets a sample this often
+LONGEST_MS = 86_400_000  # after weeks without sampling, or a clock that jumped: told of the last day
 AHEAD_MS = 60_000  # the last tick was later than this from now: the clock was wrong then
 AWAY_MS = 60_000  # nobody sampled for longer: counters never seen before may be old ones
 IDLE_CPU = 0.01  # of a core
@@ -227,7 +228,7 @@ def _sample(seen: Seen, start: int, end: int, changes: Changes) -> Sample:
         deployment=seen.deployment,
         resolution=FINE,
         end=end,
-        span=end - start,
+        span=min(end - start, LONGEST_MS),
         requests=sum(counts.values()),
         status_2xx=within(1, REDIRECT),  # with 101, a WebSocket that ended
         status_3xx=within(REDIRECT, CLIENT),
