@@ -126,8 +126,11 @@ def test_lines_are_hidden_by_keyboard_and_markers_read(open_page, measured):
     assert "Create deployment blue" in flag.get_attribute("aria-label")
     flag.focus()
     assert flag.evaluate("node => getComputedStyle(node, '::after').visibility") == "visible"
-    page.locator("live-chart[data-chart=latency] summary").click()
-    assert page.get_by_role("region", name="Latency, as text").locator("tbody tr").count() in {22, 23, 24}
+    page.locator("live-chart[data-chart=latency] summary").focus()
+    page.keyboard.press("Enter")
+    table = page.get_by_role("region", name="Latency, as text")
+    table.wait_for(timeout=8000)
+    assert table.locator("tbody tr").count() in {22, 23, 24}
     clean(page)
 
 
