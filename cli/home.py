@@ -131,6 +131,11 @@ class Home:
                 f"The socket folder {self.run} belongs to another user. Remove it, or set a shorter PORTWAY_HOME."
             )
 
+    @cached_property
+    def installation(self) -> str:
+        """Twelve characters that tell this installation from others of the machine; on every container of ours."""
+        return hashlib.sha256(self.secret("installation").encode()).hexdigest()[:12]
+
     def secret(self, name: str) -> str:
         """A random secret, made on first use and kept with mode 0600."""
         path = self.secrets / name
@@ -188,3 +193,17 @@ def env_bool(name: str, *, default: bool) -> bool:
     if raw in {"0", "false", "no", "off"}:
         return False
     raise HomeError(f"{name} must be 1 or 0, not {raw!r}.")
+
+
+def docker_url() -> str:
+    """Where the container engine answers: `PORTWAY_DOCKER` is `off`, an address, or `auto`.
+
+    `auto`, the default, is `DOCKER_HOST`, else the usual socket when this user may write to it, else none.
+    """
+    asked = os.environ.get("PORTWAY_DOCKER", "auto") or "auto"
+    if asked == "off":
+        return ""
+    if asked != "auto":
+        return asked
+    usual = "/var/run/docker.sock"
+    return os.environ.get("DOCKER_HOST", "") or (f"unix://{usual}" if os.access(usual, os.W_OK) else "")

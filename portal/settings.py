@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from django.utils.translation import gettext_lazy as _
 
-from cli.home import Home, env_bool, env_int
+from cli.home import Home, docker_url, env_bool, env_int
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Home.from_environment()
@@ -272,6 +272,8 @@ LIMITS = {
 }
 START_DEADLINE_S = env_int("PORTWAY_START_DEADLINE_S", 300)
 DEFAULT_DRIVER = os.environ.get("PORTWAY_DRIVER", "process")
+DOCKER_URL = docker_url()  # the container engine; empty: there is none, or it shall not be used
+BASE_IMAGE = os.environ.get("PORTWAY_BASE_IMAGE", "python:3.11-slim")  # of Python environments that name no image
 ISOLATION_REQUIRED = os.environ.get(
     "PORTWAY_ISOLATION", ""
 )  # the least level replicas may run at; empty: the best there is

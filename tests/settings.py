@@ -29,6 +29,7 @@ os.environ.update(
         "PORTWAY_SECURE_COOKIES": "1",
         "DATABASE_URL": os.environ.get("PORTWAY_TEST_DATABASE_URL", ""),
         "REDIS_URL": "",
+        "PORTWAY_DOCKER": "off",  # tests that use the engine say so
     }
 )
 

@@ -36,21 +36,33 @@ Check = Callable[[], None]
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """What is asked for: a conda file's text or a requirements file's text, and the Python it names (or "")."""
+    """What is asked for: a conda file's text or a requirements file's text, and the Python it names (or "").
+
+    `image`: what containers run in, "" for the installation's base image. `context`: the tree of a Docker build
+    instead, with `dockerfile` as the path in it.
+    """
 
     conda_file: str = ""
     requirements: str = ""
     python: str = ""
+    image: str = ""
+    context: str = ""
+    dockerfile: str = ""
 
 
 @dataclass(frozen=True)
 class Runnable:
-    """A built environment: `path` is its folder (never moved), `overlay` the serving packages behind it."""
+    """A built environment: `path` is its folder (never moved), `overlay` the serving packages behind it.
+
+    `image`: what its containers run in; "" for processes. An image without packages of ours has no `path`; one in
+    which no Python was found has neither `python` nor `overlay`.
+    """
 
     key: str
-    path: Path
-    python: Path
-    overlay: Path
+    path: Path | None
+    python: Path | None
+    overlay: Path | None
+    image: str = ""
 
 
 @dataclass(frozen=True)

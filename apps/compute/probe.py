@@ -17,9 +17,14 @@ def connection(address: str, *, timeout_s: float = TIMEOUT_S) -> http.client.HTT
     return http.client.HTTPConnection(host, int(port), timeout=timeout_s)
 
 
-def answers(address: str, path: str) -> bool:
-    """Whether GET `path` gives 200 within a second."""
-    link = connection(address)
+def at(address: str, port: int | None) -> str:
+    """The same machine at another port; a socket has none."""
+    return address if port is None or address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+
+def answers(address: str, path: str, *, timeout_s: float = TIMEOUT_S) -> bool:
+    """Whether GET `path` gives 200 in time."""
+    link = connection(address, timeout_s=timeout_s)
     try:
         link.request("GET", path)
         return link.getresponse().status == http.client.OK

@@ -6,10 +6,10 @@ import time
 from contextlib import suppress
 
 import structlog
-from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
 
 from apps.compute import domain as compute
+from apps.compute.drivers.base import DriverUnavailable
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica, ReplicaSet
 from apps.core import events, leases
@@ -55,7 +55,11 @@ def sweep_leftovers() -> None:
 
     A set whose halt was interrupted wants no replicas any more but may still have some.
     """
-    compute.sweep_orphans(settings.DEFAULT_DRIVER)
+    for name in compute.drivers():
+        try:
+            compute.sweep_orphans(name)
+        except DriverUnavailable as error:
+            log.warning("replicas.not_swept", driver=name, reason=str(error))
     running = Exists(Replica.objects.filter(set=OuterRef("pk")).exclude(state=ReplicaState.FAILED))
     for replica_set in ReplicaSet.objects.filter(running | Q(desired__gt=0)):
         # asked anew for each: halting takes seconds, in which an operation may have begun. The operation before the

@@ -200,7 +200,7 @@ def test_hung_servers_are_asked_side_by_side(monkeypatch):
     settle(replica_set)
     together = threading.Barrier(5, timeout=20)
 
-    def hang(*_):
+    def hang(*_, **__):
         together.wait()
         return False
 

@@ -20,7 +20,7 @@ from apps.compute.drivers.base import (
     Resources,
     SpecError,
 )
-from apps.compute.models import Replica
+from apps.compute.models import Replica, ReplicaSet
 from apps.core.errors import Problem
 
 OWNER = "portway"
@@ -28,15 +28,33 @@ OWNER = "portway"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one revision of a deployment runs; stored as JSON in `ReplicaSet.spec`."""
+    """What one revision of a deployment runs; stored as JSON in `ReplicaSet.spec`.
+
+    `port`, `ready_port`, `live_port`: TCP ports of a container; None is the socket, or the port before it.
+    `grpc_port`: where it speaks gRPC, None: nowhere. A server on sockets gives any number and listens on `g.sock`.
+    `live_path`: "" when being ready is being alive. `probe_s`: how long one question may take.
+    `idle_s`: how long the gateway may keep an idle connection; less than the server's own keep-alive.
+    `score_path`: what clients call, below the endpoint.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str]
     mounts: tuple[tuple[str, str], ...]
     cpu_milli: int
     mem_bytes: int
+    gpus: int = 0
     egress: bool = False
+    image: str = ""
+    image_user: bool = False
+    port: int | None = None
+    ready_port: int | None = None
     ready_path: str = "/readyz"
+    live_port: int | None = None
+    live_path: str = ""
+    grpc_port: int | None = None
+    score_path: str = "/score"
+    probe_s: float = 1.0
+    idle_s: float = 25.0
     grace_s: float = 10.0
     start_deadline_s: float = 300.0
     liveness_s: float = 300.0
@@ -63,7 +81,13 @@ def driver(name: str) -> Driver:
         from apps.compute.drivers.fake import FakeDriver  # noqa: PLC0415 -- tests and demos only
 
         return FakeDriver(run_dir=settings.HOME.run / "r")
-    raise Problem("unsupported", what=f"Compute driver {name}", reason="this installation has process and fake")
+    raise Problem("unsupported", what=f"Compute driver {name}", reason="there is none of that name")
+
+
+def drivers() -> list[str]:
+    """The drivers of this installation: those it may start replicas with, and those that still have some."""
+    used = ReplicaSet.objects.order_by().values_list("driver", flat=True).distinct()
+    return sorted({settings.DEFAULT_DRIVER, *used})
 
 
 def replica_name(owner_key: str, revision: int, index: int) -> str:
@@ -78,11 +102,14 @@ def spec_of(replica: Replica) -> ReplicaSpec:
         owner=OWNER,
         argv=recipe.argv,
         env=recipe.env,
-        resources=Resources(cpu_milli=recipe.cpu_milli, mem_bytes=recipe.mem_bytes),
+        resources=Resources(cpu_milli=recipe.cpu_milli, mem_bytes=recipe.mem_bytes, gpus=recipe.gpus),
         mounts=tuple(Mount(source, target) for source, target in recipe.mounts),
         labels={**recipe.labels, "owner-key": replica.set.owner_key, "revision": str(replica.set.revision)},
         network=Network.EGRESS if recipe.egress else Network.NONE,
         grace_s=recipe.grace_s,
+        image=recipe.image,
+        port=recipe.port,
+        image_user=recipe.image_user,
     )
 
 
@@ -97,8 +124,11 @@ def validate(recipe: Recipe, driver_name: str) -> None:
         owner=OWNER,
         argv=recipe.argv,
         env=recipe.env,
-        resources=Resources(recipe.cpu_milli, recipe.mem_bytes),
+        resources=Resources(recipe.cpu_milli, recipe.mem_bytes, gpus=recipe.gpus),
         mounts=tuple(Mount(source, target) for source, target in recipe.mounts),
+        image=recipe.image,
+        port=recipe.port,
+        image_user=recipe.image_user,
     )
     try:
         driver(driver_name).validate(probe_spec)

@@ -47,32 +47,52 @@ class Look:
 
     seen: Observation
     answers: bool
+    alive: bool
+    known: bool = True  # False: the back end does not answer, so nothing is known
 
 
 def look(replicas: Iterable[Replica]) -> dict[int, Look]:
     """Look at all these replicas. Their servers are asked side by side: together, hung ones cost one timeout."""
     seen: dict[int, Observation] = {}
-    asked: dict[int, tuple[str, str]] = {}
+    unknown: dict[int, Look] = {}
+    asked: dict[int, tuple[str, dict[str, Any]]] = {}
     for replica in replicas:
         handle = handle_of(replica)
         if handle is None or replica.state not in LOOKED_AT:
             continue
-        seen[replica.pk] = found = driver(replica.set.driver).observe(handle)
+        try:
+            seen[replica.pk] = found = driver(replica.set.driver).observe(handle)
+        except DriverUnavailable as error:
+            log.warning("replica.unknown", replica=replica.name, owner=replica.set.owner_key, reason=str(error))
+            unknown[replica.pk] = Look(Observation(replica.name, State.STARTING), False, False, known=False)
+            continue
         if found.state is State.RUNNING and found.address is not None:
-            asked[replica.pk] = (found.address, replica.set.spec["ready_path"])
-    answered: Iterable[bool]
+            asked[replica.pk] = (found.address, replica.set.spec)
+    answered: Iterable[tuple[bool, bool]]
     if len(asked) > 1:
         with ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(asked))) as pool:
-            answered = list(pool.map(lambda one: probe.answers(*one), asked.values()))
+            answered = list(pool.map(lambda one: _ask(*one), asked.values()))
     else:
-        answered = [probe.answers(*one) for one in asked.values()]
+        answered = [_ask(*one) for one in asked.values()]
     answers = dict(zip(asked, answered, strict=True))
-    return {pk: Look(found, answers.get(pk, False)) for pk, found in seen.items()}
+    return unknown | {pk: Look(found, *answers.get(pk, (False, False))) for pk, found in seen.items()}
+
+
+def _ask(address: str, spec: dict[str, Any]) -> tuple[bool, bool]:
+    """(ready, alive). A server that is ready is alive; one that is not may still be, if it has a route that tells."""
+    wait_s = spec.get("probe_s", 1.0)
+    if probe.answers(probe.at(address, spec.get("ready_port")), spec["ready_path"], timeout_s=wait_s):
+        return True, True
+    if not spec.get("live_path"):
+        return False, False
+    return False, probe.answers(probe.at(address, spec.get("live_port")), spec["live_path"], timeout_s=wait_s)
 
 
 def advance(replica: Replica, looked: Look | None) -> None:
     """The next thing for one replica, given what `look` found of it."""
     now = timezone.now()
+    if looked is not None and not looked.known:
+        return
     if replica.state == ReplicaState.DRAINING:  # wanted again before it was stopped
         update(replica, state=ReplicaState.STARTING)
     if replica.state == ReplicaState.PENDING or (
@@ -130,7 +150,7 @@ def _follow(replica: Replica, looked: Look | None) -> None:
     elif replica.state == ReplicaState.STARTING:
         _check_start(replica, handle)
     else:
-        _check_liveness(replica, handle)
+        _check_liveness(replica, handle, alive=looked.alive)
 
 
 def _answered(replica: Replica, seen: Observation) -> None:
@@ -161,10 +181,10 @@ def _check_start(replica: Replica, handle: Handle) -> None:
         update(replica, state=ReplicaState.FAILED, reason=problem.as_json())
 
 
-def _check_liveness(replica: Replica, handle: Handle) -> None:
+def _check_liveness(replica: Replica, handle: Handle, *, alive: bool) -> None:
     """Restart a server that was ready and has not answered for as long as its liveness probe allows."""
     now = timezone.now()
-    since = replica.unready_since or now
+    since = now if alive else replica.unready_since or now
     update(replica, state=ReplicaState.UNREADY, unready_since=since)
     limit = replica.set.spec["liveness_s"]
     if now - since > timedelta(seconds=limit):

@@ -17,6 +17,7 @@ SOCKET_DIR = "/run/s"
 """Where a replica finds its socket folder when the driver can bind mount; else see `ReplicaSpec`."""
 
 SOCKET_NAME = "m.sock"
+GRPC_SOCKET_NAME = "g.sock"
 FAILURE_NAME = "failure.json"
 
 
@@ -43,11 +44,12 @@ class Mount:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one replica may use: thousandths of a core, bytes, processes and threads."""
+    """What one replica may use: thousandths of a core, bytes, processes and threads, whole graphics cards."""
 
     cpu_milli: int
     mem_bytes: int
     pids: int = 512
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,13 @@ class ReplicaSpec:
     `name` is unique in the installation and safe as a file name (letters, digits, dashes; at most 63). A driver that
     cannot bind mount rewrites each argument and each environment value that equals a mount's target, or starts with
     target + "/", to the source; callers therefore always write targets.
-    The replica listens on the unix socket SOCKET_DIR/SOCKET_NAME and may leave SOCKET_DIR/FAILURE_NAME (JSON with
-    `code`, `message`, `evidence`) when it gives up by itself.
+    The replica listens on the unix socket SOCKET_DIR/SOCKET_NAME, unless it names a `port`, and may leave
+    SOCKET_DIR/FAILURE_NAME (JSON with `code`, `message`, `evidence`) when it gives up by itself.
+
+    For drivers with containers only; the others refuse them:
+    `image`: what it runs in; "" is the driver's own base image. `argv` may then be empty: the image's own command.
+    `port`: it listens on this TCP port of its own address instead of the socket.
+    `image_user`: it runs as the image's own user instead of one without any rights.
     """
 
     name: str
@@ -70,6 +77,14 @@ class ReplicaSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     network: Network = Network.NONE
     grace_s: float = 10.0
+    image: str = ""
+    port: int | None = None
+    image_user: bool = False
+
+    @property
+    def contained(self) -> bool:
+        """Whether only a driver with containers can run it."""
+        return bool(self.image) or self.port is not None or self.image_user
 
 
 @dataclass(frozen=True)
@@ -162,7 +177,10 @@ class Driver(Protocol):
         """Start the replica, adopt a living one of that name, replace a dead one. Does not wait for readiness."""
 
     def observe(self, handle: Handle) -> Observation:
-        """Tell what is true now. Never raises for a replica that is gone."""
+        """Tell what is true now. Never raises for a replica that is gone.
+
+        Raises DriverUnavailable when the back end does not answer: nothing is known then, least of all that it ended.
+        """
 
     def stop(self, handle: Handle, *, grace_s: float) -> None:
         """TERM, wait up to `grace_s` seconds, KILL. Nothing of it is left then. Fine when it is already gone."""

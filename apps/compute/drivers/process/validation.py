@@ -19,6 +19,10 @@ RESERVED = (SOCKET_DIR, "/proc", "/dev", "/usr", "/bin", "/sbin", "/lib", "/lib6
 
 
 def check(spec: ReplicaSpec, socket: str) -> None:
+    if spec.contained:
+        raise SpecError("This replica needs a container; processes run Python environments only.")
+    if spec.resources.gpus:
+        raise SpecError("Processes cannot be given graphics cards.")
     if not NAME.fullmatch(spec.name):
         raise SpecError(f"“{spec.name}” is no replica name: letters, digits and dashes, at most 63.")
     longest = str(Path(socket).parent / "s" / Path(socket).name)
