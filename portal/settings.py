@@ -274,6 +274,7 @@ START_DEADLINE_S = env_int("PORTWAY_START_DEADLINE_S", 300)
 DEFAULT_DRIVER = os.environ.get("PORTWAY_DRIVER", "process")
 DOCKER_URL = docker_url()  # the container engine; empty: there is none, or it shall not be used
 BASE_IMAGE = os.environ.get("PORTWAY_BASE_IMAGE", "python:3.11-slim")  # of Python environments that name no image
+TRITON_IMAGE = os.environ.get("PORTWAY_TRITON_IMAGE", "")  # instead of the server of the nvidia-pytriton package
 ISOLATION_REQUIRED = os.environ.get(
     "PORTWAY_ISOLATION", ""
 )  # the least level replicas may run at; empty: the best there is

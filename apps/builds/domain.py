@@ -39,7 +39,7 @@ class EnvironmentSpec:
     """What is asked for: a conda file's text or a requirements file's text, and the Python it names (or "").
 
     `image`: what containers run in, "" for the installation's base image. `context`: the tree of a Docker build
-    instead, with `dockerfile` as the path in it.
+    instead, with `dockerfile` as the path in it. `extra`: requirements that Portway adds to the user's.
     """
 
     conda_file: str = ""
@@ -48,6 +48,7 @@ class EnvironmentSpec:
     image: str = ""
     context: str = ""
     dockerfile: str = ""
+    extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def translate(spec: EnvironmentSpec) -> Request:
         requirements = [line for line in lines if line and not line.startswith("#")]
         wanted, report = spec.python, ()
     try:
-        requirements = clean(requirements, addresses=settings.ALLOW_SOURCE_BUILDS)
+        requirements = clean([*requirements, *spec.extra], addresses=settings.ALLOW_SOURCE_BUILDS)
     except RequirementError as error:
         raise Problem("environment-failed", reason=f"{error}.", hint="List packages only.") from None
     interpreter, remark = uv.choose(wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 
+from apps.compute.drivers.base import GRPC_SOCKET_NAME
 from apps.core.unixhttp import UnixConnection
 
 TIMEOUT_S = 1.0
@@ -20,6 +21,13 @@ def connection(address: str, *, timeout_s: float = TIMEOUT_S) -> http.client.HTT
 def at(address: str, port: int | None) -> str:
     """The same machine at another port; a socket has none."""
     return address if port is None or address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+
+def grpc_at(address: str, port: int) -> str:
+    """Where the replica at `address` speaks gRPC: another port of its machine, or the socket beside its own."""
+    if not address.startswith("unix:"):
+        return at(address, port)
+    return f"{address.rpartition('/')[0]}/{GRPC_SOCKET_NAME}"
 
 
 def answers(address: str, path: str, *, timeout_s: float = TIMEOUT_S) -> bool:

@@ -1,23 +1,78 @@
-"""Which environment a deployment asks for."""
+"""Which environment a deployment asks for, and the one it gets: built, with the server that runs in it."""
 
 from __future__ import annotations
 
-from apps.builds.domain import EnvironmentSpec
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from django.conf import settings
+
+from apps.builds import domain as builds
+from apps.builds.domain import EnvironmentSpec, Runnable
 from apps.builds.versions import spec_of
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
+from apps.endpoints.servers import Server, server_of
 from apps.registry import storage
 
 FILES_LIMIT = 1_000_000  # bytes read of a conda.yaml or requirements.txt
+AZUREML_VERSIONS = (
+    "1.5.1",
+    "1.4.1",
+)  # the newest first: each pins other packages, so one may fit where another does not
+TRITON = "nvidia-pytriton==0.7.0\nonnxruntime>=1.20\n"
 
 
-def asked_by(deployment: OnlineDeployment) -> EnvironmentSpec:
-    """The deployment's environment; for an MLflow model without one, what the model itself declares.
+@dataclass(frozen=True)
+class Prepared:
+    """A built environment and the server that will run in it."""
+
+    runnable: Runnable
+    server: Server
+
+
+def prepare(
+    deployment: OnlineDeployment, *, driver: str, log: Callable[[str], None], check: Callable[[], None]
+) -> Prepared:
+    """Build what the deployment asks for, or find it built.
 
     Raises:
-        Problem: "environment-needed", or "unsupported" for environments that need a container engine.
+        Problem: what `builds.ensure` raises, "environment-needed".
+    """
+    server = server_of(deployment)
+    spec = asked_by(deployment, driver)
+    if server is Server.AZUREML:
+        return _with_azureml(spec, log, check)
+    return Prepared(builds.ensure(spec, log=log, check=check), server)
+
+
+def _with_azureml(spec: EnvironmentSpec, log: Callable[[str], None], check: Callable[[], None]) -> Prepared:
+    """With Microsoft's server in it; where its pins fit none of the user's, with our own server instead, and said."""
+    if Server.AZUREML in f"{spec.conda_file}{spec.requirements}".replace("_", "-").lower():
+        return Prepared(builds.ensure(spec, log=log, check=check), Server.AZUREML)
+    for version in AZUREML_VERSIONS:
+        line = f"{Server.AZUREML}=={version}"
+        try:
+            return Prepared(builds.ensure(replace(spec, extra=(line,)), log=log, check=check), Server.AZUREML)
+        except Problem as problem:
+            if problem.code != "environment-failed":
+                raise
+            log(f"{line} does not fit these packages: {problem.evidence or problem.message}")
+    log("Portway's own server is used instead: it has the same contract and adds no packages.")
+    return Prepared(builds.ensure(spec, log=log, check=check), Server.PORTWAY)
+
+
+def asked_by(deployment: OnlineDeployment, driver: str = "process") -> EnvironmentSpec:
+    """The deployment's environment; without one, what a Triton model needs or what an MLflow model itself declares.
+
+    Raises:
+        Problem: "environment-needed".
     """
     environment = deployment.environment
+    if server_of(deployment) is Server.TRITON and (environment is None or not environment.image):
+        if driver != "process" and settings.TRITON_IMAGE:
+            return EnvironmentSpec(image=settings.TRITON_IMAGE)
+        return EnvironmentSpec(requirements=TRITON)
     if environment is None:
         return _of_mlflow_model(deployment)
     return spec_of(environment)
