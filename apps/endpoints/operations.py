@@ -122,6 +122,7 @@ def delete_endpoint(run: Run) -> None:
         for deployment in endpoint.deployments.all():
             _stop_all(run, deployment)
         with transaction.atomic():
+            compute.release([each.owner_key for each in endpoint.deployments.select_related("endpoint")])
             endpoint.deployments.all().delete()
             endpoint.delete()
 
@@ -212,7 +213,9 @@ def delete_deployment(run: Run) -> None:
         gateway.publish_or_fail()
     with run.step("stop"):
         _stop_all(run, deployment)
-        deployment.delete()
+        with transaction.atomic():
+            compute.release([deployment.owner_key])
+            deployment.delete()
 
 
 def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
@@ -227,12 +230,13 @@ def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
             recipe, notes = recipes.build(deployment, runnable)
             for note in notes:
                 run.log(note)
-            compute.validate(recipe, settings.DEFAULT_DRIVER)
+            target = compute.driver_of(deployment.owner_key)
+            compute.validate(recipe, target)
             fresh = compute.ensure_set(
                 owner_key=deployment.owner_key,
                 revision=deployment.revision,
                 recipe=recipe,
-                driver_name=settings.DEFAULT_DRIVER,
+                driver_name=target,
                 desired=deployment.instance_count,
             )
         elif fresh.desired < deployment.instance_count:

@@ -28,7 +28,8 @@ OURS = ("PORTWAY_", "AZUREML_MODEL_DIR", "AML_APP_ROOT", "AZUREML_ENTRY_SCRIPT")
 
 def build(deployment: OnlineDeployment, runnable: Runnable) -> tuple[Recipe, list[str]]:
     """The recipe, and a sentence for everything that is not quite as asked."""
-    cpu, memory, notes = compute.usable(compute.instance_type(deployment.instance_type))
+    instance = compute.instance_type(deployment.instance_type, also=deployment.instance_type)
+    size, notes = compute.size_of(instance, deployment.resources)
     mounts = [
         (str(settings.BASE_DIR / "runtime"), RUNTIME),
         (str(runnable.overlay), OVERLAY),
@@ -61,8 +62,9 @@ def build(deployment: OnlineDeployment, runnable: Runnable) -> tuple[Recipe, lis
         argv=(str(runnable.python), f"{RUNTIME}/boot.py"),
         env=env,
         mounts=tuple(mounts),
-        cpu_milli=cpu,
-        mem_bytes=memory,
+        cpu_milli=size.cpu_milli,
+        mem_bytes=size.mem_bytes,
+        gpus=size.gpus,
         egress=deployment.egress,
         start_deadline_s=settings.START_DEADLINE_S,
         liveness_s=liveness_s(deployment.liveness_probe),
@@ -74,6 +76,15 @@ def build(deployment: OnlineDeployment, runnable: Runnable) -> tuple[Recipe, lis
         },
     )
     return recipe, notes
+
+
+def needs_container(deployment: OnlineDeployment) -> bool:
+    """Whether only a container can run it: its own server, or an image that says nothing of packages."""
+    environment = deployment.environment
+    if environment is None:
+        return False
+    image = bool(environment.image or environment.build_context_id)
+    return bool(environment.inference_config) or (image and not environment.source_text)
 
 
 def check_variables(variables: dict[str, str]) -> None:
