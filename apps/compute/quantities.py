@@ -111,6 +111,12 @@ def plain(value: float | Decimal) -> str:
     return text if text != "-0" else "0"
 
 
+def price(value: Decimal) -> str:
+    """An amount of money: two decimals, and up to four where there are cents of cents."""
+    whole, _point, rest = f"{value:.4f}".partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"
+
+
 def cores(milli: int) -> str:
     return plain(Decimal(milli) / 1000)
 

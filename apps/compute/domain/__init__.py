@@ -64,13 +64,13 @@ from apps.compute.domain.targets import (
     DOCKER,
     PROCESS,
     Needs,
+    every_target,
     label,
     measured,
     place,
     save_target,
     save_workspace_compute,
     seed_targets,
-    targets,
 )
 from apps.compute.domain.usage import usage
 
@@ -92,6 +92,7 @@ __all__ = [
     "driver_of",
     "drivers",
     "ensure_set",
+    "every_target",
     "failure",
     "halt",
     "handle_of",
@@ -130,7 +131,6 @@ __all__ = [
     "stop_replica",
     "sweep_orphans",
     "taken_out",
-    "targets",
     "told",
     "update",
     "usable",

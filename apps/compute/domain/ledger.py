@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -18,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import Workspace
 from apps.compute.domain.sizes import size_of
-from apps.compute.domain.targets import AMOUNTS, Needs, capacity, choose, label, sharing, targets
+from apps.compute.domain.targets import AMOUNTS, Needs, capacity, choose, every_target, label, sharing
 from apps.compute.models import ComputeTarget, InstanceType, Reservation, WorkspaceCompute
 from apps.compute.quantities import Size, cores, gib
 from apps.core.errors import Problem
@@ -74,12 +75,13 @@ class Ledger:
     """Targets, quotas and what is reserved, as one moment shows them."""
 
     def __init__(self, workspace: Workspace | None = None, *, lock: bool = False, without: str = "") -> None:
-        """`without`: the owner whose own reservation does not count. `lock`: see `targets.targets`."""
+        """`without`: the owner whose own reservation does not count. `lock`: see `every_target`."""
         self.workspace = workspace
-        self.targets = targets(lock=lock)
+        self.targets = every_target(lock=lock)
         self.choice = self._choice(lock=lock)
         sums = Reservation.objects.exclude(owner_key=without).order_by().values("target", "workspace_id")
-        self._sums = list(sums.annotate(**{f"{amount}_sum": Sum(amount) for amount in QUOTAS}))
+        sums = sums.annotate(**{f"{amount}_sum": Sum(amount) for amount in QUOTAS})
+        self._sums: list[dict[str, Any]] = [dict(each) for each in sums]
 
     def _choice(self, *, lock: bool) -> WorkspaceCompute | None:
         if self.workspace is None:
@@ -238,7 +240,7 @@ def release_unowned(living: Callable[[Collection[str]], set[str]]) -> int:
 
     Nobody can reserve meanwhile, so an owner that comes back just now keeps what it gets.
     """
-    targets(lock=True)
+    every_target(lock=True)
     held = {each.owner_key: each for each in Reservation.objects.all()}
     lost = set(held) - living(set(held))
     for owner in sorted(lost):

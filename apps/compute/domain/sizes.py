@@ -86,7 +86,9 @@ def _check(values: Mapping[str, Any]) -> None:
     )
     for field, key, (least, most) in bounds:
         if not least <= values[key] <= most:
-            raise Problem("bad-field", field=field, reason=f"must be {least} to {most}, not {values[key]}", target=field)
+            raise Problem(
+                "bad-field", field=field, reason=f"must be {least} to {most}, not {values[key]}", target=field
+            )
     if values["isolation"] not in Isolation.values:
         reason = f"must be one of {', '.join(filter(None, Isolation.values))}, or empty"
         raise Problem("bad-field", field="isolation", reason=reason, target="isolation")
@@ -103,10 +105,10 @@ def hourly(instance: InstanceType | None, count: int) -> Decimal | None:
 
 def seed_instance_types() -> None:
     """The sizes that come with Portway; ones an operator changed are left alone."""
-    for position, (name, cores, gib) in enumerate(SIZES):
+    for position, (name, cpu, memory) in enumerate(SIZES):
         InstanceType.objects.get_or_create(
             name=name,
-            defaults={"cpu_milli": int(cores * 1000), "mem_bytes": int(gib * 2**30), "position": position},
+            defaults={"cpu_milli": int(cpu * 1000), "mem_bytes": int(memory * 2**30), "position": position},
         )
 
 

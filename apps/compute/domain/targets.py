@@ -62,7 +62,7 @@ def topic(name: str) -> str:
     return f"compute-target/{name}"
 
 
-def targets(*, lock: bool = False) -> dict[str, ComputeTarget]:
+def every_target(*, lock: bool = False) -> dict[str, ComputeTarget]:
     """Every target by name. The default driver is one even without a row.
 
     `lock`: kept as they are until the transaction ends, so that only one reservation is made at a time.
@@ -73,7 +73,7 @@ def targets(*, lock: bool = False) -> dict[str, ComputeTarget]:
     if default not in found and default != FAKE and lock:  # without a row there is nothing to lock
         seed_targets()
         ComputeTarget.objects.get_or_create(name=default)
-        return targets(lock=True)
+        return every_target(lock=True)
     if default not in found:
         found[default] = ComputeTarget(name=default, **(LARGE if default == FAKE else {}))
     return found
@@ -107,8 +107,10 @@ def unfit(target: ComputeTarget, needs: Needs) -> str:
         return _("%(place)s are switched off") % {"place": label(target.name)}
     if target.name == DOCKER and not settings.DOCKER_URL:
         return _("there is no container engine")
-    if target.name != PROCESS:
-        return ""
+    return _beyond_processes(needs) if target.name == PROCESS else ""
+
+
+def _beyond_processes(needs: Needs) -> str:
     if needs.container:
         return _("the environment needs a container, local processes have none")
     if needs.gpus:
@@ -158,7 +160,9 @@ def place(workspace: Workspace, *, needs_container: bool, gpus: int, isolation: 
     Raises Problem "target-unfit" when the workspace's own target cannot, "no-target" when none of the enabled ones can.
     """
     needs = Needs(needs_container, gpus, isolation)
-    return choose(workspace, needs, every=targets(), choice=WorkspaceCompute.objects.filter(pk=workspace.pk).first())
+    return choose(
+        workspace, needs, every=every_target(), choice=WorkspaceCompute.objects.filter(pk=workspace.pk).first()
+    )
 
 
 @transaction.atomic
@@ -210,7 +214,7 @@ def save_workspace_compute(
 
     What it has beyond a lower quota stays. Raises Problem "bad-field".
     """
-    if target and target not in targets():
+    if target and target not in every_target():
         raise Problem("bad-field", field="target", reason=f"there is no compute target {target}", target="target")
     quotas = {"cpu_milli": cpu_milli, "mem_bytes": mem_bytes, "gpus": gpus, "instances": instances}
     _check_amounts(quotas)
