@@ -271,6 +271,7 @@ LIMITS = {
     "upload_files": 50_000,
 }
 START_DEADLINE_S = env_int("PORTWAY_START_DEADLINE_S", 300)
+CURRENCY = os.environ.get("PORTWAY_CURRENCY", "USD")  # of the prices IT gives instance types; shown, never billed
 DEFAULT_DRIVER = os.environ.get("PORTWAY_DRIVER", "process")
 DOCKER_URL = docker_url()  # the container engine; empty: there is none, or it shall not be used
 BASE_IMAGE = os.environ.get("PORTWAY_BASE_IMAGE", "python:3.11-slim")  # of Python environments that name no image

@@ -8,7 +8,7 @@ from csp.decorators import csp_update
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from apps.api import assets, deployments, discovery, health, metrics, mlflow, online, workspaces
+from apps.api import assets, compute, deployments, discovery, health, metrics, mlflow, online, workspaces
 
 ARM = (
     "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
@@ -40,6 +40,8 @@ workspace_urls: list[URLPattern] = [
     path("operations", workspaces.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation>", workspaces.Operation.as_view(), name="operation"),
     path("requests/<str:request_id>", workspaces.RequestSearch.as_view(), name="request"),
+    path("instanceTypes", compute.InstanceTypes.as_view(), name="instance-types"),
+    path("usages", compute.Usages.as_view(), name="usages"),
     path("uploads", assets.Uploads.as_view(), name="uploads"),
     *asset_urls(assets.ModelKind),
     *asset_urls(assets.EnvironmentKind),

@@ -21,6 +21,7 @@ from apps.compute import domain as compute
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica
 from apps.core import disk
+from apps.core.errors import Problem
 from apps.core.models import Operation, OperationState
 from apps.gateway import certificates
 from cli import checks
@@ -124,6 +125,16 @@ class Isolation:
 def isolation() -> list[Isolation]:
     reached = Replica.objects.exclude(isolation="").values_list("isolation").annotate(Count("pk")).order_by("isolation")
     return [_isolation(settings.DEFAULT_DRIVER, [(level, count) for level, count in reached])]
+
+
+def isolation_of(name: str) -> Isolation:
+    """What one driver reaches; the reason when it cannot be asked, or is not there."""
+    rows = Replica.objects.filter(set__driver=name).exclude(isolation="")
+    reached = list(rows.values_list("isolation").annotate(Count("pk")).order_by("isolation"))
+    try:
+        return _isolation(name, reached)
+    except Problem as problem:
+        return Isolation(name, "", "", [], [], reached, problem.message)
 
 
 def _isolation(name: str, reached: list[tuple[str, int]]) -> Isolation:

@@ -70,6 +70,11 @@ class OnlineDeployment(models.Model):
     model_mount_path = models.CharField(max_length=300, blank=True)
     instance_type = models.CharField(max_length=60)
     instance_count = models.PositiveSmallIntegerField(default=1)
+    resources = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="requests and limits in place of the type's size: compute.quantities.Resources",
+    )
     request_timeout_ms = models.PositiveIntegerField(default=5000)
     max_concurrent_requests = models.PositiveIntegerField(default=1)
     max_queue_wait_ms = models.PositiveIntegerField(default=500)

@@ -132,6 +132,7 @@ def delete_endpoint(run: Run) -> None:
         for deployment in endpoint.deployments.all():
             _stop_all(run, deployment)
         with transaction.atomic():
+            compute.release([each.owner_key for each in endpoint.deployments.select_related("endpoint")])
             endpoint.deployments.all().delete()
             endpoint.delete()
 
@@ -222,12 +223,14 @@ def delete_deployment(run: Run) -> None:
         gateway.publish_or_fail()
     with run.step("stop"):
         _stop_all(run, deployment)
-        deployment.delete()
+        with transaction.atomic():
+            compute.release([deployment.owner_key])
+            deployment.delete()
 
 
 def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
     """The replica set of the deployment's present revision, with every replica ready."""
-    driver = settings.DEFAULT_DRIVER
+    driver = compute.driver_of(deployment.owner_key)
     with run.step("environment"):
         for sentence in recipes.without_effect(deployment, driver):
             run.log(sentence)

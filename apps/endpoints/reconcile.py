@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 
 import structlog
@@ -72,6 +73,18 @@ def sweep_leftovers() -> None:
             continue
         with suppress(leases.LeaseTaken):
             compute.halt(replica_set)
+
+
+@every(60.0, "reservations")
+def sweep_reservations() -> None:
+    """Give back what is reserved for deployments that are gone: deleted by hand, or by an older version."""
+    compute.release_unowned(_living)
+
+
+def _living(owner_keys: Collection[str]) -> set[str]:
+    endpoints = {each.partition("/")[0] for each in owner_keys}
+    rows = OnlineDeployment.objects.filter(endpoint__name__in=endpoints).select_related("endpoint")
+    return {each.owner_key for each in rows} & set(owner_keys)
 
 
 @every(10.0, "metrics")

@@ -18,6 +18,7 @@ from apps.compute.drivers.base import CapacityError, DriverError, DriverUnavaila
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica, ReplicaSet
 from apps.compute.probe import Answer
+from apps.compute.quantities import gib
 from apps.core.errors import Problem
 from apps.monitoring.models.logs import Why
 
@@ -113,8 +114,9 @@ def _start(replica: Replica) -> None:
     except DriverUnavailable as error:
         _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=error.retry_after)
     except CapacityError as error:
+        asked = gib(replica.set.spec["mem_bytes"])
         problem = Problem(
-            "no-capacity", what="memory", asked=replica.set.spec["mem_bytes"], free="less", evidence=str(error)
+            "no-capacity", what="memory", place="this machine", asked=asked, free="less", evidence=str(error)
         )
         _retry_start(replica, problem, after_s=5)
     except OSError as error:  # a full disk, no file handles: this machine's trouble, not the deployment's

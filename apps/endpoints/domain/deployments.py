@@ -13,6 +13,7 @@ from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.endpoints import recipes, scripts, servers
+from apps.endpoints.domain.capacity import hold
 from apps.endpoints.domain.common import begin, locked
 from apps.endpoints.domain.specs import DeploymentSpec, spec_of
 from apps.endpoints.enums import ProvisioningState
@@ -28,6 +29,7 @@ RECIPE_FIELDS = (
     "environment_variables",
     "model_mount_path",
     "instance_type",
+    "resources",
     "max_concurrent_requests",
     "liveness_probe",
     "readiness_probe",
@@ -41,7 +43,7 @@ def create_deployment(
 ) -> tuple[OnlineDeployment, Operation]:
     """A new deployment with 0 % of the traffic.
 
-    Raises Problem "bad-name", "not-found", "exists", "busy", "limit" or "bad-field".
+    Raises Problem "bad-name", "not-found", "exists", "busy", "limit", "bad-field", or what `capacity.hold` raises.
     """
     endpoint = locked(endpoint)
     deployment = add_deployment(endpoint, name, spec, actor)
@@ -58,6 +60,7 @@ def add_deployment(endpoint: OnlineEndpoint, name: str, spec: DeploymentSpec, ac
     deployment = OnlineDeployment(endpoint=endpoint, name=name, created_by=actor, modified_by=actor)
     _assign(deployment, spec)
     deployment.save()
+    hold(deployment, anew=True)
     return deployment
 
 
@@ -69,9 +72,9 @@ def update_deployment(
 
     `if_match`: the `modified_at` that the caller has seen; somebody else's later change is not written over.
 
-    Raises Problem "not-found", "stale", "busy", "bad-field", "limit".
+    Raises Problem "not-found", "stale", "busy", "bad-field", "limit", or what `capacity.hold` raises.
     """
-    _check_spec(spec)
+    _check_spec(spec, present=deployment.instance_type)
     endpoint = locked(deployment.endpoint)
     deployment = _of(endpoint, deployment)
     if if_match is not None and if_match != deployment.modified_at:
@@ -91,6 +94,7 @@ def update_deployment(
     deployment.modified_by = actor
     deployment.error = None
     deployment.save()
+    hold(deployment, anew=roll)
     return operation
 
 
@@ -143,9 +147,10 @@ def _check_limits(endpoint: OnlineEndpoint) -> None:
         raise Problem("limit", limit=most, what="deployments")
 
 
-def _check_spec(spec: DeploymentSpec) -> None:
+def _check_spec(spec: DeploymentSpec, *, present: str = "") -> None:
+    """`present`: the instance type it has, which it may keep also when nobody else is offered it any more."""
     timeout = limits.get("request_timeout_ms")
-    compute.instance_type(spec.instance_type)
+    compute.size_of(compute.instance_type(spec.instance_type, also=present), spec.resources)
     bounds = [
         ("sku.capacity", spec.instance_count, 1, limits.get("instances_per_deployment")),
         ("requestSettings.requestTimeout", spec.request_timeout_ms, 1, timeout),

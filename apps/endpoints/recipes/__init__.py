@@ -21,7 +21,8 @@ __all__ = ["build", "check_mount_path", "check_variables", "without_effect"]
 
 def build(deployment: OnlineDeployment, runnable: Runnable, server: Server) -> tuple[Recipe, list[str]]:
     """The recipe, and a sentence for everything that is not quite as asked."""
-    cpu, memory, notes = compute.usable(compute.instance_type(deployment.instance_type))
+    instance = compute.instance_type(deployment.instance_type, also=deployment.instance_type)
+    size, notes = compute.size_of(instance, deployment.resources)
     parts = Parts(
         env={
             "SERVICE_NAME": deployment.endpoint.name,
@@ -36,8 +37,9 @@ def build(deployment: OnlineDeployment, runnable: Runnable, server: Server) -> t
     recipe = Recipe(
         env=parts.env,
         mounts=tuple(parts.mounts),
-        cpu_milli=cpu,
-        mem_bytes=memory,
+        cpu_milli=size.cpu_milli,
+        mem_bytes=size.mem_bytes,
+        gpus=size.gpus,
         image=runnable.image,
         egress=deployment.egress,
         start_deadline_s=settings.START_DEADLINE_S,

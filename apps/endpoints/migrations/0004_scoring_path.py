@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('endpoints', '0002_workspace_of_kept_logs'),
+        ('endpoints', '0003_capacity'),
     ]
 
     operations = [
