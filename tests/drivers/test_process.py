@@ -13,8 +13,8 @@ import pytest
 
 from apps.compute.drivers import cgroups, isolation
 from apps.compute.drivers.base import DriverUnavailable, Handle, ImageError, Mount, SpecError, State
+from apps.compute.drivers.files import is_socket
 from apps.compute.drivers.process import ProcessDriver
-from apps.compute.drivers.process.driver import is_socket
 from tests.drivers.conftest import MIB, Bench, process_bench, request, until
 
 

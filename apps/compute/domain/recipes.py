@@ -11,6 +11,7 @@ from django.conf import settings
 
 from apps.compute.drivers.base import (
     Driver,
+    DriverUnavailable,
     Handle,
     LogChunk,
     LogLine,
@@ -77,17 +78,28 @@ def driver(name: str) -> Driver:
         return ProcessDriver(
             root=settings.HOME.replicas, run_dir=settings.HOME.run / "r", require=settings.ISOLATION_REQUIRED or None
         )
+    if name == "docker" and settings.DOCKER_URL:
+        from apps.compute.drivers.docker import DockerDriver  # noqa: PLC0415 -- only where there is an engine
+
+        return DockerDriver(
+            url=settings.DOCKER_URL,
+            installation=settings.HOME.installation,
+            base_image=settings.BASE_IMAGE,
+            run_dir=settings.HOME.run / "r",
+        )
     if name == "fake":
         from apps.compute.drivers.fake import FakeDriver  # noqa: PLC0415 -- tests and demos only
 
         return FakeDriver(run_dir=settings.HOME.run / "r")
-    raise Problem("unsupported", what=f"Compute driver {name}", reason="there is none of that name")
+    reason = "this installation has no container engine" if name == "docker" else "there is none of that name"
+    raise Problem("unsupported", what=f"Compute driver {name}", reason=reason)
 
 
 def drivers() -> list[str]:
     """The drivers of this installation: those it may start replicas with, and those that still have some."""
     used = ReplicaSet.objects.order_by().values_list("driver", flat=True).distinct()
-    return sorted({settings.DEFAULT_DRIVER, *used})
+    engines = ["docker"] if settings.DOCKER_URL else []
+    return sorted({settings.DEFAULT_DRIVER, *engines, *used})
 
 
 def replica_name(owner_key: str, revision: int, index: int) -> str:
@@ -118,7 +130,11 @@ def handle_of(replica: Replica) -> Handle | None:
 
 
 def validate(recipe: Recipe, driver_name: str) -> None:
-    """Raises Problem "unsupported" when this machine can never run the recipe."""
+    """Ask the driver whether it could ever run the recipe.
+
+    Raises:
+        Problem: "unsupported" when it could not; "driver-unavailable" when its back end does not answer.
+    """
     probe_spec = ReplicaSpec(
         name="validate",
         owner=OWNER,
@@ -134,6 +150,8 @@ def validate(recipe: Recipe, driver_name: str) -> None:
         driver(driver_name).validate(probe_spec)
     except SpecError as error:
         raise Problem("unsupported", what="This deployment", reason=str(error)) from None
+    except DriverUnavailable as error:
+        raise Problem("driver-unavailable", reason=str(error)) from None
 
 
 def logs(replica: Replica, *, tail: int = 200) -> list[LogLine]:

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from apps.compute.drivers.base import (
     State,
     Usage,
 )
+from apps.compute.drivers.files import is_socket
 from apps.compute.drivers.isolation import Isolation, Level
 from apps.compute.drivers.process import logs, validation
 from apps.compute.drivers.process.state import Folder, Process, Store, boot_id, read_json, write_json
@@ -303,13 +303,6 @@ def refused(text: str, folder: Folder) -> None:
     if kind == "image":
         raise ImageError(message)
     raise DriverUnavailable(message)
-
-
-def is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(os.lstat(path).st_mode)
-    except OSError:
-        return False
 
 
 def clear_cgroup(path: Path, deadline: float) -> None:
