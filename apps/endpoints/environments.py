@@ -15,7 +15,7 @@ def asked_by(deployment: OnlineDeployment) -> EnvironmentSpec:
     """The deployment's environment; for an MLflow model without one, what the model itself declares.
 
     Raises:
-        Problem: "environment-needed", or "unsupported" for environments that need a container engine.
+        Problem: "environment-needed".
     """
     environment = deployment.environment
     if environment is None:

@@ -220,7 +220,8 @@ def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
     with run.step("environment"):
         for sentence in recipes.without_effect(deployment):
             run.log(sentence)
-        runnable = builds.ensure(environments.asked_by(deployment), log=run.log, check=run.check)
+        asked = environments.asked_by(deployment)
+        runnable = builds.ensure(asked, log=run.log, check=run.check, operation=run.operation)
     with run.step("start"):
         fresh = ReplicaSet.objects.filter(owner_key=deployment.owner_key, revision=deployment.revision).first()
         if fresh is None:
