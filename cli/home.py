@@ -203,7 +203,7 @@ def env_size(name: str, default: int) -> int:
     match = re.fullmatch(r"([0-9]{1,15})([kmg]?)b?", raw)
     if match is None:
         raise HomeError(f"{name} must be a size such as 512m or 4g, not {raw!r}.")
-    return int(match[1]) * 1024 ** " kmg".index(match[2] or " ")
+    return int(match[1]) * {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}[match[2]]
 
 
 def env_pairs(name: str) -> dict[str, str]:

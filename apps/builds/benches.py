@@ -52,8 +52,8 @@ class Host:
         self,
         arguments: Sequence[str],
         *,
-        reads: Path | None,
-        writes: Path | None,
+        reads: Path | None,  # noqa: ARG002 -- a process sees every file
+        writes: Path | None,  # noqa: ARG002
         timeout_s: float,
         log: Log,
         check: Check,
@@ -140,23 +140,22 @@ def on_host(wanted: str) -> tuple[Host, str]:
     return Host(interpreter), remark
 
 
-def in_image(reference: str, wanted: str, *, log: Log, check: Check) -> tuple[Container, str, list[object]]:
-    """The bench in an image (pulled if need be), the sentence, and its Python's ABI.
+def in_image(name: str, image_id: str, wanted: str, *, check: Check) -> tuple[Container, str, list[object]]:
+    """The bench in an image that is on the engine, the sentence, and its Python's ABI.
 
     Raises:
-        Problem: "environment-failed" when no Python that we can use is in it; see `images.have` too.
+        Problem: "environment-failed" when no Python that we can use is in it.
     """
     with engine.connected() as api:
-        image_id = images.have(api, reference, log=log, check=check)
         facts = images.facts(api, image_id, check=check)
         trusted = image_id == images.identify(api, settings.BASE_IMAGE)
-    if not facts.python:
+    if not facts.python or not facts.abi:
         least = ".".join(map(str, uv.OLDEST))
-        reason = f"image {reference} has no Python {least} or newer{': ' + facts.seen if facts.seen else ''}."
+        reason = f"image {name} has no Python {least} or newer{': ' + facts.seen if facts.seen else ''}."
         hint = "Take an image with Python, or leave the image out: then the installation's own is used."
         raise Problem("environment-failed", reason=reason, hint=hint)
     interpreter = uv.Interpreter(Path(facts.python), facts.version)
     remark = ""
     if uv.minor_of(wanted) not in {"", interpreter.minor}:
-        remark = f"Python {wanted} is asked for but image {reference} has Python {facts.version}, which is used."
+        remark = f"Python {wanted} is asked for but image {name} has Python {facts.version}, which is used."
     return Container(interpreter, image_id, trusted), remark, facts.abi

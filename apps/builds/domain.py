@@ -8,7 +8,7 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
-from apps.builds import benches, bytecode, engine, history, images, packages, uv
+from apps.builds import benches, bytecode, engine, history, imagebuild, images, packages, uv
 from apps.builds.benches import Bench
 from apps.builds.history import Told
 from apps.builds.models import Build, ImageFacts
@@ -72,9 +72,7 @@ def ensure(
         with history.attempt(spec, driver=driver, operation=operation) as told:
             if driver != DOCKER:
                 return _for_processes(spec, told, log, check)
-            if spec.has_packages:
-                return _packages_in_image(spec, told, log, check)
-            return _of_image(spec, told, log, check)
+            return _for_containers(spec, told, log, check)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise Problem("disk-full", evidence=str(error)) from None
@@ -95,16 +93,31 @@ def _for_processes(spec: EnvironmentSpec, told: Told, log: Log, check: Check) ->
     return Runnable(build.key, path, path / "bin" / "python", overlay)
 
 
-def _packages_in_image(spec: EnvironmentSpec, told: Told, log: Log, check: Check) -> Runnable:
+def _for_containers(spec: EnvironmentSpec, told: Told, log: Log, check: Check) -> Runnable:
+    name, key = _image(spec, told, log, check)
+    _touch_image(told.image_id)
+    log(f"image {name}, {told.image_id[:19]}")
+    if not spec.has_packages:
+        with engine.connected() as api:
+            facts = images.facts(api, told.image_id, check=check)
+        return _as_it_is(key, facts, log)
     asked = packages.read(spec)
-    name = spec.image or settings.BASE_IMAGE
-    bench, remark, abi = benches.in_image(name, asked.python, log=log, check=check)
-    told.image_id = bench.image
-    _touch_image(bench.image)
+    bench, remark, abi = benches.in_image(name, told.image_id, asked.python, check=check)
     build = _packages(packages.request(asked, bench, remark), bench, told, log, check, name=name)
-    log(f"in image {name}, {bench.image[:19]}")
     path = Path(build.path)
     return Runnable(build.key, path, path / "bin" / "python", _overlay_for(abi), bench.image)
+
+
+def _image(spec: EnvironmentSpec, told: Told, log: Log, check: Check) -> tuple[str, str]:
+    """The image's name, and what its environment is called when it has no packages of ours."""
+    if spec.context:
+        told.build, told.made = imagebuild.ensure(spec, log=log, check=check)
+        told.image_id = told.build.image_id
+        return told.build.image, told.build.key
+    name = spec.image or settings.BASE_IMAGE
+    with engine.connected() as api:
+        told.image_id = images.have(api, name, log=log, check=check)
+    return name, digest("image", told.image_id)
 
 
 def _packages(wanted: Request, bench: Bench, told: Told, log: Log, check: Check, *, name: str = "") -> Build:
@@ -115,7 +128,7 @@ def _packages(wanted: Request, bench: Bench, told: Told, log: Log, check: Check,
     try:
         with lock_of(wanted.key, check):
             build = packages.found(wanted)
-            told.made = build is None
+            told.made = told.made or build is None
             build = build or packages.build(wanted, bench, name=name, log=log, check=check)
             told.build = build
             # before the lock is given back: who prunes sees that it is wanted, see apps.builds.prune
@@ -126,24 +139,13 @@ def _packages(wanted: Request, bench: Bench, told: Told, log: Log, check: Check,
     return build
 
 
-def _of_image(spec: EnvironmentSpec, told: Told, log: Log, check: Check) -> Runnable:
-    with engine.connected() as api:
-        image_id = images.have(api, spec.image, log=log, check=check)
-        facts = images.facts(api, image_id, check=check)
-    told.image_id = image_id
-    _touch_image(image_id)
-    return _of_facts(spec.image, facts, log)
-
-
-def _of_facts(name: str, facts: ImageFacts, log: Log) -> Runnable:
-    log(f"image {name}, {facts.image_id[:19]}")
-    if not facts.python:
+def _as_it_is(key: str, facts: ImageFacts, log: Log) -> Runnable:
+    if not facts.python or not facts.abi:
         why = facts.seen or "no Python was found in it"
         log(f"{why}: it runs what it brings, no scoring script and no model without a server of its own")
-        return Runnable(digest("image", facts.image_id), None, None, None, facts.image_id)
+        return Runnable(key, None, None, None, facts.image_id)
     log(f"Python {facts.version} at {facts.python}")
-    overlay = _overlay_for(facts.abi)
-    return Runnable(digest("image", facts.image_id), None, Path(facts.python), overlay, facts.image_id)
+    return Runnable(key, None, Path(facts.python), _overlay_for(facts.abi), facts.image_id)
 
 
 def _touch_image(image_id: str) -> None:

@@ -47,7 +47,7 @@ class Api(docker.APIClient):
     answer: requests.Response | None = None
 
     def _post(self, url: str, **more: Any) -> Any:
-        self.answer = super()._post(url, **more)
+        self.answer = super()._post(url, **more)  # type: ignore[misc]  # not in its stubs
         return self.answer
 
     def hang_up(self) -> None:
@@ -67,7 +67,7 @@ def connected(timeout_s: float = QUICK_S) -> Iterator[Api]:
         raise Problem("driver-unavailable", reason="no container engine is set, see PORTWAY_DOCKER.")
     tls = kwargs_from_env().get("tls") if os.environ.get("DOCKER_HOST") == settings.DOCKER_URL else None
     try:
-        api = Api(base_url=settings.DOCKER_URL, version="auto", timeout=timeout_s, tls=tls or False)
+        api = Api(base_url=settings.DOCKER_URL, version="auto", timeout=int(timeout_s), tls=tls or False)
     except (DockerException, requests.RequestException, OSError) as error:
         raise _away(error) from None
     try:
@@ -95,24 +95,7 @@ def follow(items: Iterable[Any], *, close: Callable[[], None], check: Check, tim
     Raises:
         TookTooLong: after `timeout_s` seconds; `close` has been called then, as after whatever `check` raises.
     """
-    inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
-    over = threading.Event()
-
-    def offer(item: Any) -> None:
-        while not over.is_set():
-            with contextlib.suppress(queue.Full):
-                inbox.put(item, timeout=POLL_S)
-                return
-
-    def read() -> None:
-        try:
-            for item in items:
-                offer(item)
-        except Exception as error:  # noqa: BLE001 -- raised again where it can be handled
-            offer(error)
-        offer(_END)
-
-    reader = threading.Thread(target=read, name="engine-reader", daemon=True)
+    reader = Reader(items)
     reader.start()
     deadline = time.monotonic() + timeout_s
     try:
@@ -121,7 +104,7 @@ def follow(items: Iterable[Any], *, close: Callable[[], None], check: Check, tim
             if time.monotonic() > deadline:
                 raise TookTooLong
             try:
-                item = inbox.get(timeout=POLL_S)
+                item = reader.inbox.get(timeout=POLL_S)
             except queue.Empty:
                 continue
             if item is _END:
@@ -130,9 +113,33 @@ def follow(items: Iterable[Any], *, close: Callable[[], None], check: Check, tim
                 raise item
             yield item
     finally:
-        over.set()
+        reader.over.set()
         close()
         reader.join(timeout=5)
+
+
+class Reader(threading.Thread):
+    """Waits for the engine, so that who consumes can do other things meanwhile. It ends when its source is closed."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        super().__init__(name="engine-reader", daemon=True)
+        self.items = items
+        self.inbox: queue.Queue[Any] = queue.Queue(maxsize=1000)
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        try:
+            for item in self.items:
+                self._offer(item)
+        except Exception as error:  # noqa: BLE001 -- raised again where it can be handled
+            self._offer(error)
+        self._offer(_END)
+
+    def _offer(self, item: Any) -> None:
+        while not self.over.is_set():
+            with contextlib.suppress(queue.Full):
+                self.inbox.put(item, timeout=POLL_S)
+                return
 
 
 # ---- throw-away containers
@@ -178,7 +185,7 @@ def run(api: Api, job: Job, *, log: Log, check: Check) -> Ended:
         except APIError as error:
             raise NotStarted(told(error)) from None
         out, err = _collect(output, job.timeout_s, log, check)
-        code = int(api.wait(made, timeout=QUICK_S)["StatusCode"])
+        code = int(api.wait(made, timeout=int(QUICK_S))["StatusCode"])
         return Ended(code, out, err, bool(api.inspect_container(made)["State"].get("OOMKilled")))
     finally:
         remove(api, made)

@@ -41,10 +41,16 @@ UNREACHABLE = re.compile(
 )
 
 
+def inspect(api: Any, reference: str) -> dict[str, Any]:
+    """What the engine knows of it; its client has no types here. Raises ImageNotFound."""
+    found: dict[str, Any] = api.inspect_image(reference)
+    return found
+
+
 def identify(api: Api, reference: str) -> str:
     """The id ("sha256:…") of an image that is on the engine, else ""."""
     try:
-        return str(api.inspect_image(reference)["Id"])
+        return str(inspect(api, reference)["Id"])
     except ImageNotFound:
         return ""
 
@@ -84,7 +90,7 @@ def have(api: Api, reference: str, *, log: Log, check: Check) -> str:
 
 def size_of(api: Api, image: str) -> int | None:
     try:
-        return int(api.inspect_image(image)["Size"])
+        return int(inspect(api, image)["Size"])
     except ImageNotFound:
         return None
 

@@ -1,4 +1,4 @@
-"""Python packages as a folder: resolved once, installed once, shared by whoever asks for the same on the same ground."""
+"""Python packages as a folder: resolved and installed once, shared by whoever asks for the same on the same ground."""
 
 from __future__ import annotations
 

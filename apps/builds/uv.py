@@ -185,7 +185,7 @@ def choose(wanted: str) -> tuple[Interpreter, str]:
 
 
 def minor_of(wanted: str) -> str:
-    """ "3.11" of "3.11.7"; "" when no minor version is named."""
+    """The "3.11" of "3.11.7"; empty when no minor version is named."""
     parts = re.findall(r"\d+", wanted)[:2]
     return f"{int(parts[0])}.{int(parts[1])}" if len(parts) == 2 else ""  # noqa: PLR2004 -- major and minor
 

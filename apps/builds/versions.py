@@ -59,8 +59,7 @@ def outlook(version: EnvironmentVersion) -> Outlook:
     driver = driver_of(spec)
     latest = history.latest_build(version)
     try:
-        if driver == DOCKER and not settings.DOCKER_URL:
-            raise Problem("unsupported", what=_kind(spec), reason=NO_ENGINE)
+        _check_engine(spec, driver)
         request = translate(spec) if spec.has_packages else None
     except Problem as problem:
         return Outlook(None, problem, latest)
@@ -70,8 +69,9 @@ def outlook(version: EnvironmentVersion) -> Outlook:
     return Outlook(request, None, found.build if found else None)
 
 
-def _kind(spec: EnvironmentSpec) -> str:
-    return "A Dockerfile" if spec.context else "An image"
+def _check_engine(spec: EnvironmentSpec, driver: str) -> None:
+    if driver == DOCKER and not settings.DOCKER_URL:
+        raise Problem("unsupported", what="A Dockerfile" if spec.context else "An image", reason=NO_ENGINE)
 
 
 def topic(version: EnvironmentVersion) -> str:
@@ -88,8 +88,7 @@ def start_build(*, version: EnvironmentVersion, actor: Any, driver: str = "") ->
     spec = spec_of(version)
     driver = driver or driver_of(spec)
     check_driver(spec, driver)
-    if driver == DOCKER and not settings.DOCKER_URL:
-        raise Problem("unsupported", what=_kind(spec), reason=NO_ENGINE)
+    _check_engine(spec, driver)
     workspace = version.asset.workspace.name
     return operations.start(
         "environment.build",

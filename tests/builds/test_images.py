@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -216,4 +215,4 @@ exec /usr/bin/python3 "$@"
     assert not (made.path / ".complete").is_symlink()
     assert json.loads((made.path / ".complete").read_text())["python"]
     victim.unlink()
-    assert os.listdir(Path(settings.HOME.environments) / "caches")
+    assert list((Path(settings.HOME.environments) / "caches").iterdir())
