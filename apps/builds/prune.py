@@ -22,14 +22,27 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from apps.builds import uv
-from apps.builds.domain import lock_of
+from apps.builds.cache import cache_folder
 from apps.builds.enums import BuildState
 from apps.builds.models import Build
+from apps.builds.spec import lock_of
 from apps.compute.models import ReplicaSet
 from apps.core import disk, operations
 from apps.core.errors import Problem
 from apps.core.models import Operation
+
+__all__ = [
+    "Plan",
+    "Stored",
+    "cache_folder",
+    "measure_some",
+    "plan",
+    "prune",
+    "prune_cache",
+    "remove",
+    "stored",
+    "users",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -224,14 +237,6 @@ def sweep_trash() -> None:
 
 
 # ---- uv's cache of downloaded packages
-
-
-def cache_folder() -> Path:
-    """Where uv keeps what it downloaded. Asks uv when the settings name no folder."""
-    if settings.UV_CACHE_DIR:
-        return Path(settings.UV_CACHE_DIR)
-    told = uv.run(["cache", "dir"], cache="", timeout_s=10.0, log=lambda _line: None, check=lambda: None)
-    return Path(told.strip())
 
 
 @transaction.atomic

@@ -77,6 +77,8 @@ CATALOGUE: dict[str, Entry] = {
     "unsupported": Entry(400, "BadArgument", USER, _("{what} is not supported: {reason}")),
     "environment-failed": Entry(400, "ImageBuildFailure", USER, _("The environment could not be built: {reason}"), _("Read the build's log.")),
     "build-unavailable": Entry(503, "ImageBuildFailure", SYSTEM, _("The environment could not be built: {reason}"), _("Check that the package index can be reached, then try again.")),
+    "image-missing": Entry(400, "ImageBuildFailure", USER, _("Image {image} cannot be had: no registry has it, or not for Portway."), _("Check its name and tag. A private image has to be on the machine already: docker pull or docker load.")),
+    "image-unavailable": Entry(503, "ImageBuildFailure", SYSTEM, _("Image {image} cannot be had: {reason}."), _("Check that its registry can be reached, or put it on the machine with docker load, then try again.")),
     "start-failed": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended while starting: {reason}"), _("Read the deployment's log.")),
     "server-ended": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended: {reason}"), _("Read the deployment's log.")),
     "script-import": Entry(400, "UserScriptImportError", USER, _("{reason}"), _("Fix the import, or add the package to the environment.")),

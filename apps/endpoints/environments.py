@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from django.conf import settings
@@ -11,15 +10,13 @@ from apps.builds import domain as builds
 from apps.builds.domain import EnvironmentSpec, Runnable
 from apps.builds.versions import spec_of
 from apps.core.errors import Problem
+from apps.core.operations import Run
 from apps.endpoints.models import OnlineDeployment
 from apps.endpoints.servers import Server, server_of
 from apps.registry import storage
 
 FILES_LIMIT = 1_000_000  # bytes read of a conda.yaml or requirements.txt
-AZUREML_VERSIONS = (
-    "1.5.1",
-    "1.4.1",
-)  # the newest first: each pins other packages, so one may fit where another does not
+AZUREML_VERSIONS = ("1.5.1", "1.4.1")  # the newest first; each pins other packages, so one may fit where another fails
 TRITON = "nvidia-pytriton==0.7.0\nonnxruntime>=1.20\n"
 
 
@@ -31,9 +28,7 @@ class Prepared:
     server: Server
 
 
-def prepare(
-    deployment: OnlineDeployment, *, driver: str, log: Callable[[str], None], check: Callable[[], None]
-) -> Prepared:
+def prepare(run: Run, deployment: OnlineDeployment, *, driver: str) -> Prepared:
     """Build what the deployment asks for, or find it built.
 
     Raises:
@@ -41,25 +36,33 @@ def prepare(
     """
     server = server_of(deployment)
     spec = asked_by(deployment, driver)
-    if server is Server.AZUREML:
-        return _with_azureml(spec, log, check)
-    return Prepared(builds.ensure(spec, log=log, check=check), server)
+    if server is Server.AZUREML and Server.AZUREML not in _names(spec):
+        return _with_azureml(run, spec, driver)
+    return Prepared(_built(run, spec, driver), server)
 
 
-def _with_azureml(spec: EnvironmentSpec, log: Callable[[str], None], check: Callable[[], None]) -> Prepared:
+def _built(run: Run, spec: EnvironmentSpec, driver: str) -> Runnable:
+    return builds.ensure(spec, driver=driver, log=run.log, check=run.check, operation=run.operation)
+
+
+def _names(spec: EnvironmentSpec) -> str:
+    return f"{spec.conda_file}{spec.requirements}".replace("_", "-").lower()
+
+
+def _with_azureml(run: Run, spec: EnvironmentSpec, driver: str) -> Prepared:
     """With Microsoft's server in it; where its pins fit none of the user's, with our own server instead, and said."""
-    if Server.AZUREML in f"{spec.conda_file}{spec.requirements}".replace("_", "-").lower():
-        return Prepared(builds.ensure(spec, log=log, check=check), Server.AZUREML)
-    for version in AZUREML_VERSIONS:
+    for version in AZUREML_VERSIONS if spec.has_packages else ():
         line = f"{Server.AZUREML}=={version}"
         try:
-            return Prepared(builds.ensure(replace(spec, extra=(line,)), log=log, check=check), Server.AZUREML)
+            return Prepared(_built(run, replace(spec, extra=(line,)), driver), Server.AZUREML)
         except Problem as problem:
             if problem.code != "environment-failed":
                 raise
-            log(f"{line} does not fit these packages: {problem.evidence or problem.message}")
-    log("Portway's own server is used instead: it has the same contract and adds no packages.")
-    return Prepared(builds.ensure(spec, log=log, check=check), Server.PORTWAY)
+            run.log(f"{line} does not fit these packages: {problem.evidence or problem.message}")
+    if not spec.has_packages:  # an image or a Dockerfile brings what it needs, or fails with a line that says so
+        return Prepared(_built(run, spec, driver), Server.AZUREML)
+    run.log("Portway's own server is used instead: it has the same contract and adds no packages.")
+    return Prepared(_built(run, spec, driver), Server.PORTWAY)
 
 
 def asked_by(deployment: OnlineDeployment, driver: str = "process") -> EnvironmentSpec:

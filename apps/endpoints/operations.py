@@ -234,7 +234,7 @@ def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
     with run.step("environment"):
         for sentence in recipes.without_effect(deployment, driver):
             run.log(sentence)
-        prepared = environments.prepare(deployment, driver=driver, log=run.log, check=run.check)
+        prepared = environments.prepare(run, deployment, driver=driver)
     with run.step("start"):
         fresh = ReplicaSet.objects.filter(owner_key=deployment.owner_key, revision=deployment.revision).first()
         if fresh is None:
