@@ -276,7 +276,12 @@ def _settle(run: Run, replica_set: ReplicaSet, *, timeout_s: float) -> None:
 def _copy_logs(run: Run, replica_set: ReplicaSet) -> None:
     """What the model server said while starting belongs to the timeline; it outlives the replica."""
     for replica in replica_set.replicas.select_related("set")[:3]:
-        for line in compute.logs(replica, tail=40):
+        try:
+            lines = compute.logs(replica, tail=40)
+        except Problem as problem:  # what it is told while something else is going wrong must not hide that
+            run.log(f"[{replica.index}] {problem.message}")
+            continue
+        for line in lines:
             run.log(f"[{replica.index}] {line.text}")
 
 

@@ -57,19 +57,27 @@ class Look:
 
 
 def look(replicas: Iterable[Replica]) -> dict[int, Look]:
-    """Look at all these replicas. Their servers are asked side by side: together, hung ones cost one timeout."""
+    """Look at all these replicas. Their servers are asked side by side: together, hung ones cost one timeout.
+
+    So does a back end: once it has not answered, it is not asked for the others.
+    """
     seen: dict[int, Observation] = {}
     unknown: dict[int, Look] = {}
     asked: dict[int, tuple[str, dict[str, Any]]] = {}
+    silent: set[str] = set()
     for replica in replicas:
         handle = handle_of(replica)
         if handle is None or replica.state not in LOOKED_AT:
+            continue
+        if replica.set.driver in silent:
+            unknown[replica.pk] = Look(Observation(replica.name, State.STARTING), False, False, known=False)
             continue
         try:
             seen[replica.pk] = found = driver(replica.set.driver).observe(handle)
         except DriverUnavailable as error:
             log.warning("replica.unknown", replica=replica.name, owner=replica.set.owner_key, reason=str(error))
             unknown[replica.pk] = Look(Observation(replica.name, State.STARTING), known=False)
+            silent.add(replica.set.driver)
             continue
         if found.state is State.RUNNING and found.address is not None:
             asked[replica.pk] = (found.address, replica.set.spec)
@@ -108,9 +116,8 @@ def advance(replica: Replica, looked: Look | None) -> None:
 
 
 def _start(replica: Replica) -> None:
-    back_end = driver(replica.set.driver)
     try:
-        handle = back_end.start(spec_of(replica))
+        handle = driver(replica.set.driver).start(spec_of(replica))
     except DriverUnavailable as error:
         _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=error.retry_after)
     except CapacityError as error:

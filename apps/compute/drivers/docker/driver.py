@@ -178,7 +178,8 @@ class DockerDriver:
                 client.start(container)
         except APIError as error:
             seen = self._look(container)
-            if "network" in said(error) and "not found" in said(error):
+            if networks.lost(said(error)):
+                networks.find(self.engine, self.installation, networks.kind_of(spec))
                 if seen is not None:
                     self._set_aside(spec.name, seen, grace_s=0.0)
                 return False

@@ -19,6 +19,7 @@ from apps.compute.drivers.base import DriverUnavailable
 
 SLOW_S = 60.0  # what the engine may take to make, start or remove a container once it has answered at all
 INFO_S = 60.0
+SILENT_S = 5.0  # for so long an engine that has just let us wait is not asked again
 FRAME = struct.Struct(">BxxxL")
 STREAMS = {2: "stderr"}
 
@@ -41,6 +42,7 @@ class Engine:
         self._lock = threading.Lock()
         self._made: dict[tuple[int, bool], Client] = {}
         self._info: tuple[float, dict[str, Any]] | None = None
+        self._silent_until = 0.0
 
     def _client(self, *, slow: bool) -> Client:
         key = (os.getpid(), slow)  # connections do not survive a fork
@@ -59,11 +61,16 @@ class Engine:
         Raises:
             NotFound, APIError: the engine answered, and refused what it was asked.
         """
+        if time.monotonic() < self._silent_until:
+            raise DriverUnavailable(f"The container engine at {self.url} has just not answered in time.")
         try:
             yield self._client(slow=slow)
         except APIError:
             raise
         except (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError) as error:
+            if late(error):
+                # Whoever asks for many containers in turn must not wait for each: the others' replicas wait too.
+                self._silent_until = time.monotonic() + SILENT_S
             raise DriverUnavailable(f"The container engine at {self.url} does not answer: {reason(error)}") from error
 
     @contextmanager
@@ -128,6 +135,15 @@ def said(error: APIError) -> str:
 
 def reason(error: BaseException) -> str:
     """The innermost cause, without the layers of libraries around it."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return (str(error) or type(error).__name__)[:300]
+    *_, last = causes(error)
+    return (str(last) or type(last).__name__)[:300]
+
+
+def late(error: BaseException) -> bool:
+    return any(isinstance(each, (TimeoutError, requests.Timeout)) for each in causes(error))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

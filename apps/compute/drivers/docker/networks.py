@@ -28,13 +28,29 @@ def name_of(installation: str, kind: str) -> str:
 
 
 def find(engine: Engine, installation: str, kind: str) -> str | None:
-    """The id of the installation's network of that kind. Of several, which a race can leave, always the oldest."""
+    """The id of the installation's network of that kind.
+
+    The engine allows two of one name, and then starts no container on either: of several, which a race can leave, the
+    oldest stays.
+    """
     name = name_of(installation, kind)
     with engine.obeyed() as client:
         found = [each for each in client.networks(names=[name]) if each["Name"] == name]
     for each in found:
         check(each, installation, internal=kind == "internal")
-    return str(min(found, key=lambda each: (each["Created"], each["Id"]))["Id"]) if found else None
+    oldest, *others = sorted(found, key=lambda each: (each["Created"], each["Id"])) or [None]
+    for each in others:
+        remove(engine, each["Id"])
+    return str(oldest["Id"]) if oldest else None
+
+
+def remove(engine: Engine, network: str) -> None:
+    try:
+        with engine.asked() as client:
+            client.remove_network(network)
+    except APIError as error:
+        if error.status_code not in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}:  # gone already, or still in use
+            raise unwilling(error) from error
 
 
 def check(network: dict[str, Any], installation: str, *, internal: bool) -> None:
@@ -82,3 +98,8 @@ def make(engine: Engine, installation: str, kind: str) -> None:
                 retry_after=30.0,
             ) from error
         raise unwilling(error) from error
+
+
+def lost(words: str) -> bool:
+    """Whether the engine says that a container's network is not there any more, or is there twice."""
+    return "network" in words and ("not found" in words or "ambiguous" in words)
