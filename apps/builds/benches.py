@@ -84,6 +84,7 @@ class Container:
     ) -> str:
         kept = cache.cache_folder() if self.trusted else cache.apart() / self.image.removeprefix("sha256:")[:20]
         kept.mkdir(parents=True, exist_ok=True)
+        os.utime(kept)  # who prunes sees that it is in use
         binds = [(str(uv.binary().resolve()), UV, False), (str(kept), str(kept), True)]
         binds += [(str(reads), str(reads), False)] if reads else []
         binds += [(str(writes), str(writes), True)] if writes else []
@@ -106,7 +107,7 @@ class Container:
 
     def _ended(self, job: Job, log: Log, check: Check) -> str:
         try:
-            with engine.connected(job.timeout_s) as api:
+            with engine.connected(job.timeout_s + engine.SLACK_S) as api:
                 ended = engine.run(api, job, log=log, check=check)
         except TookTooLong:
             raise uv.UvError("no end in time", timed_out=True) from None

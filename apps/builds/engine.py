@@ -14,6 +14,7 @@ from typing import Any
 import docker
 import requests
 import structlog
+import urllib3
 from django.conf import settings
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import CancellableStream, LogConfig, Mount
@@ -25,6 +26,7 @@ from apps.core.errors import Problem
 log = structlog.get_logger(__name__)
 
 QUICK_S = 30.0
+SLACK_S = 60.0  # our own deadlines pass before the engine's client gives up
 POLL_S = 0.3
 LONGEST_OUTPUT = 20 * 2**20
 LABEL = "portway.build"  # containers of builds; the compute driver looks for other labels
@@ -74,7 +76,7 @@ def connected(timeout_s: float = QUICK_S) -> Iterator[Api]:
         yield api
     except APIError as error:
         raise Problem("driver-unavailable", reason="the container engine failed.", evidence=told(error)) from None
-    except (DockerException, requests.RequestException) as error:
+    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _away(error) from None
     finally:
         api.close()

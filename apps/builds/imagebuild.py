@@ -13,21 +13,19 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-import requests
 from django.conf import settings
 from django.utils import timezone
-from docker.errors import APIError, ImageNotFound
+from docker.errors import APIError
 
 from apps.builds import dockerfile, engine, images, packages
 from apps.builds.dockerfile import ContextError
-from apps.builds.engine import Api, TookTooLong
+from apps.builds.engine import TookTooLong
 from apps.builds.enums import BuildKind, BuildState
 from apps.builds.models import Build
 from apps.builds.spec import DOCKER, Check, EnvironmentSpec, Log, digest, lock_of
 from apps.core.errors import Problem
 from apps.registry import storage
 
-BUILT_BY = "portway.built-by"
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 STEP = re.compile(r"Step (?P<number>\d+)/(?P<of>\d+) : (?P<what>.*)")
 LAYER = re.compile(r" ---> ([0-9a-f]{12})$")
@@ -132,23 +130,9 @@ def _not_built(build: Build, teller: Teller, error: BaseException) -> None:
         build.image_id = ""
         with contextlib.suppress(Problem), engine.connected() as api:
             deadline = time.monotonic() + DROP_S
-            while not drop(api, teller.layer) and time.monotonic() < deadline:
+            while not images.drop(api, teller.layer) and time.monotonic() < deadline:
                 time.sleep(0.2)  # the engine is still taking the step's container away
     packages.ended(build, BuildState.FAILED, teller.lines, packages.error_json(error))
-
-
-def drop(api: Api, image: str) -> bool:
-    """Take an image away, with what only it is made of. False while a container or another image needs it."""
-    try:
-        if image:
-            api.remove_image(image, force=False, noprune=False)
-    except ImageNotFound:
-        return True
-    except APIError as error:
-        if error.status_code != requests.codes.conflict:
-            raise
-        return False
-    return True
 
 
 def _carried_out(spec: EnvironmentSpec, build: Build, teller: Teller, check: Check) -> str:
@@ -174,7 +158,7 @@ def _carried_out(spec: EnvironmentSpec, build: Build, teller: Teller, check: Che
 
 def _run(spec: EnvironmentSpec, build: Build, context: IO[bytes], teller: Teller, check: Check) -> str:
     limit = settings.BUILD_TIMEOUT_S
-    with engine.connected(limit) as api:
+    with engine.connected(limit + engine.SLACK_S) as api:
         try:
             answer = api.build(
                 fileobj=context,
@@ -185,10 +169,10 @@ def _run(spec: EnvironmentSpec, build: Build, context: IO[bytes], teller: Teller
                 dockerfile=path_of(spec),
                 tag=build.image,
                 buildargs=arguments(),
-                labels={BUILT_BY: settings.HOME.installation},  # each costs a step
+                labels={images.BUILT_BY: settings.HOME.installation},  # each costs a step
                 container_limits={"memory": settings.BUILD_MEMORY, "memswap": settings.BUILD_MEMORY},
                 network_mode=settings.BUILD_NETWORK,
-                timeout=limit,
+                timeout=limit + int(engine.SLACK_S),
             )
             image = ""
             for event in engine.follow(answer, close=api.hang_up, check=check, timeout_s=limit):
@@ -226,6 +210,7 @@ class Teller:
     _rest: str = ""
     _since: int = 0
     _told: int = 0
+    _cached: bool = False
 
     def tell(self, line: str) -> None:
         for secret in self.hidden:
@@ -262,8 +247,9 @@ class Teller:
         if begun:
             self.step = f"step {begun['number']} of {begun['of']}: {begun['what'][:200]}"
             self._since = len(self.lines) + 1
-        elif made and ": FROM" not in self.step:
+        elif made and ": FROM" not in self.step and not self._cached:
             self.layer = made[1]
+        self._cached = line == " ---> Using cache"
         self.tell(line)
 
     def _failed(self, message: str, code: int | None) -> Problem:

@@ -7,6 +7,7 @@ import re
 import time
 from typing import Any
 
+import requests
 from django.conf import settings
 from django.utils import timezone
 from docker.errors import APIError, ImageNotFound
@@ -20,6 +21,7 @@ from apps.core.errors import Problem
 from apps.registry.names import check_image
 from runtime.overlay import ABI_PROBE, OLDEST
 
+BUILT_BY = "portway.built-by"  # the label of images that are made here
 PROBE_S = 20.0
 TELL_EVERY_S = 2.0
 CANDIDATES = (
@@ -95,9 +97,23 @@ def size_of(api: Api, image: str) -> int | None:
         return None
 
 
+def drop(api: Api, image: str) -> bool:
+    """Take an image away, with what only it is made of. False while a container or another image needs it."""
+    try:
+        if image:
+            api.remove_image(image, force=False, noprune=False)
+    except ImageNotFound:
+        return True
+    except APIError as error:
+        if error.status_code != requests.codes.conflict:
+            raise
+        return False
+    return True
+
+
 def _pull(name: str, log: Log, check: Check) -> None:
     log(f"pulling {name}")
-    with engine.connected(settings.PULL_TIMEOUT_S) as api:
+    with engine.connected(settings.PULL_TIMEOUT_S + engine.SLACK_S) as api:
         try:
             answer = api.pull(name, stream=True, decode=True)
             progress = Progress(log)

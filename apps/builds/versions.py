@@ -57,14 +57,13 @@ def outlook(version: EnvironmentVersion) -> Outlook:
     """Asks no index and no engine, and builds nothing. What an image will bring is known once it was built for."""
     spec = spec_of(version)
     driver = driver_of(spec)
-    latest = history.latest_build(version)
     try:
         _check_engine(spec, driver)
         request = translate(spec) if spec.has_packages else None
     except Problem as problem:
-        return Outlook(None, problem, latest)
+        return Outlook(None, problem, None)
     if request is None or driver == DOCKER:
-        return Outlook(request, None, latest)
+        return Outlook(request, None, history.latest_build(version))
     found = Resolution.objects.select_related("build").filter(request_key=request.key).first()
     return Outlook(request, None, found.build if found else None)
 

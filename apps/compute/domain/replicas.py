@@ -70,7 +70,7 @@ def look(replicas: Iterable[Replica]) -> dict[int, Look]:
         if handle is None or replica.state not in LOOKED_AT:
             continue
         if replica.set.driver in silent:
-            unknown[replica.pk] = Look(Observation(replica.name, State.STARTING), False, False, known=False)
+            unknown[replica.pk] = Look(Observation(replica.name, State.STARTING), known=False)
             continue
         try:
             seen[replica.pk] = found = driver(replica.set.driver).observe(handle)
