@@ -37,6 +37,7 @@ PAGES = {
     "studio:environment-create": f"{LAB}/create/environment",
     "studio:environment": f"{LAB}/environments/sklearn",
     "studio:environment-delete": f"{LAB}/environments/sklearn/delete?version=1",
+    "studio:compute": f"{LAB}/compute",
     "studio:operations": f"{LAB}/operations",
     "studio:operation": f"{LAB}/operations/{{operation}}",
     "studio:account": "/account",
