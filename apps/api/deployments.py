@@ -13,6 +13,7 @@ from apps.api import arm
 from apps.api import serializers as shapes
 from apps.api.online import ANY, EndpointView
 from apps.api.views import WorkspaceView, listing, one
+from apps.compute import quantities
 from apps.core.durations import duration, duration_ms
 from apps.core.errors import Problem
 from apps.core.models import OperationStep
@@ -23,7 +24,6 @@ from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
 from apps.registry.queries import latest
 
-RESOURCES = {"requests": "containerResourceRequests", "limits": "containerResourceLimits"}
 NOTHING_SAID = "No instance of this deployment has run yet."
 NOTHING_PREPARED = "Nothing had to be prepared: the model, the code and the environment were there already."
 
@@ -52,9 +52,7 @@ def show_deployment(deployment: OnlineDeployment) -> dict[str, Any]:
     probes = {"livenessProbe": deployment.liveness_probe, "readinessProbe": deployment.readiness_probe}
     properties |= {name: probe for name, probe in probes.items() if probe}
     if deployment.resources:
-        properties["containerResourceRequirements"] = {
-            name: part for key, name in RESOURCES.items() if (part := deployment.resources.get(key))
-        }
+        properties["containerResourceRequirements"] = quantities.as_wire(deployment.resources)
     if deployment.code is not None:
         properties["codeConfiguration"] = {
             "codeId": _asset_id(workspace, "codes", deployment.code),
@@ -126,7 +124,7 @@ class DeploymentView(EndpointView):
             "environment_variables": given.get("environmentVariables"),
             "model_mount_path": given.get("modelMountPath"),
             "instance_type": given.get("instanceType"),
-            "resources": _resources(given.get("containerResourceRequirements") or {}),
+            "resources": quantities.from_wire(given.get("containerResourceRequirements") or {}),
             "instance_count": (body.get("sku") or {}).get("capacity"),
             "request_timeout_ms": _milliseconds(requests, "requestTimeout"),
             "max_concurrent_requests": requests.get("maxConcurrentRequestsPerInstance"),
@@ -147,12 +145,6 @@ class DeploymentView(EndpointView):
 def _milliseconds(settings: dict[str, Any], name: str) -> int | None:
     text = settings.get(name)
     return None if text is None else duration_ms(text, f"properties.requestSettings.{name}")
-
-
-def _resources(given: dict[str, Any]) -> dict[str, dict[str, str]]:
-    parts = {key: given.get(name) or {} for key, name in RESOURCES.items()}
-    found = {key: {kind: text for kind, text in part.items() if text is not None} for key, part in parts.items()}
-    return {key: part for key, part in found.items() if part}
 
 
 def _probe(given: dict[str, Any], name: str) -> dict[str, Any] | None:

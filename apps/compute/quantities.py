@@ -75,6 +75,18 @@ def gpu_count(text: Any, field: str = "gpu") -> int:
 READERS = {"cpu": cpu_milli, "memory": mem_bytes, "gpu": gpu_count}
 RANGES = {"cpu": CPU_RANGE, "memory": MEM_RANGE, "gpu": GPU_RANGE}
 PREFIX = "containerResourceRequirements"
+PARTS = {"requests": "containerResourceRequests", "limits": "containerResourceLimits"}
+
+
+def from_wire(given: Mapping[str, Mapping[str, str | None] | None]) -> dict[str, dict[str, str]]:
+    """What the wire's `containerResourceRequirements` says, without what says nothing."""
+    parts = {key: given.get(name) or {} for key, name in PARTS.items()}
+    found = {key: {kind: text for kind, text in part.items() if text is not None} for key, part in parts.items()}
+    return {key: part for key, part in found.items() if part}
+
+
+def as_wire(resources: Resources) -> dict[str, Mapping[str, str]]:
+    return {name: resources[key] for key, name in PARTS.items() if key in resources}
 
 
 def limits_of(resources: Resources, base: Size) -> Size:
@@ -83,22 +95,26 @@ def limits_of(resources: Resources, base: Size) -> Size:
     Raises Problem "bad-field": no quantity, out of bounds, or a request above its limit.
     """
     given = dict(zip(KINDS, (base.cpu_milli, base.mem_bytes, base.gpus), strict=True))
-    limits = _read(resources.get("limits") or {}, "containerResourceLimits")
+    limits = _read(resources.get("limits") or {}, "limits")
     for kind, value in limits.items():
         least, most = RANGES[kind]
         if not least <= value <= most:
             reason = f"must be {shown(kind, least)} to {shown(kind, most)}, not {shown(kind, value)}"
-            raise _bad(f"{PREFIX}.containerResourceLimits.{kind}", reason)
+            raise _bad(_path("limits", kind), reason)
     given |= limits
-    for kind, value in _read(resources.get("requests") or {}, "containerResourceRequests").items():
+    for kind, value in _read(resources.get("requests") or {}, "requests").items():
         if value > given[kind]:
             reason = f"{shown(kind, value)} is more than the limit of {shown(kind, given[kind])}"
-            raise _bad(f"{PREFIX}.containerResourceRequests.{kind}", reason)
+            raise _bad(_path("requests", kind), reason)
     return Size(given["cpu"], given["memory"], given["gpu"])
 
 
 def _read(part: Mapping[str, str], name: str) -> dict[str, int]:
-    return {kind: READERS[kind](part[kind], f"{PREFIX}.{name}.{kind}") for kind in KINDS if part.get(kind) is not None}
+    return {kind: READERS[kind](part[kind], _path(name, kind)) for kind in KINDS if part.get(kind) is not None}
+
+
+def _path(part: str, kind: str) -> str:
+    return f"{PREFIX}.{PARTS[part]}.{kind}"
 
 
 def _bad(field: str, reason: str) -> Problem:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.contrib.admin import display
 from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -28,14 +29,8 @@ SHOWN = 50
 
 
 def bar(line: Line) -> Any:
-    """How much is taken, as a bar and in words; without a limit there is only the word."""
-    if line.limit is None:
-        return format_html("{} <span class='meta'>{}</span>", line.used_text, _("no limit"))
-    text = _("%(used)s of %(limit)s") % {"used": line.used_text, "limit": line.limit_text}
-    full = html.state("degraded", _("full")) if line.limit and not line.free else ""
-    label = f"{line.word}: {text}"
-    drawn = '<span class="gauge"><progress max="{}" value="{}" aria-label="{}"></progress><span>{}</span>{}</span>'
-    return format_html(drawn, max(1, line.limit), min(line.used, max(1, line.limit)), label, text, full)
+    """How much is taken, as a bar and in words."""
+    return render_to_string("studio/parts/gauge.html", {"line": line})
 
 
 def usage_table(title: str, lines: Iterable[Line]) -> Table:

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from apps.studio.pages import (
     account,
+    compute,
     deploy,
     deployments,
     endpoint_forms,
@@ -68,6 +69,7 @@ workspace_urls: list[URLPattern] = [
     path("environments/<str:environment>", environments.EnvironmentPage.as_view(), name="environment"),
     path("environments/<str:environment>/build", environments.EnvironmentBuild.as_view(), name="environment-build"),
     path("environments/<str:environment>/delete", environments.EnvironmentDelete.as_view(), name="environment-delete"),
+    path("compute", compute.Compute.as_view(), name="compute"),
     path("operations", operations.Operations.as_view(), name="operations"),
     path("requests", logs.RequestSearch.as_view(), name="request-search"),
     path("operations/<uuid:operation>", operations.Timeline.as_view(), name="operation"),

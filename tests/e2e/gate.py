@@ -38,6 +38,7 @@ PAGES = {
     "studio:environment-from-dockerfile": f"{LAB}/create/environment/from-dockerfile",
     "studio:environment": f"{LAB}/environments/sklearn",
     "studio:environment-delete": f"{LAB}/environments/sklearn/delete?version=1",
+    "studio:compute": f"{LAB}/compute",
     "studio:operations": f"{LAB}/operations",
     "studio:operation": f"{LAB}/operations/{{operation}}",
     "studio:account": "/account",

@@ -48,6 +48,7 @@ GET = {
     "deployment-edit": CHANGE,
     "find": LOOK,
     "pick": LOOK,
+    "compute": LOOK,
     "operations": LOOK,
     "model-files": LOOK,
     "model-download": (404, 404, 404, 404),  # the made-up model has no files
@@ -98,6 +99,7 @@ POST = {
     "deployment-edit": (400, 400, 403, 404),
     "find": NOT_HERE,
     "pick": NOT_HERE,
+    "compute": NOT_HERE,
     "operations": NOT_HERE,
     "model-files": NOT_HERE,
     "model-download": NOT_HERE,

@@ -59,6 +59,15 @@ class Line:
         return None if self.limit is None else max(0, self.limit - self.used)
 
     @property
+    def scale(self) -> int:
+        """The right end of its bar."""
+        return max(1, self.limit or 0)
+
+    @property
+    def drawn(self) -> int:
+        return min(self.used, self.scale)
+
+    @property
     def used_text(self) -> str:
         return told(self.amount, self.used)
 
@@ -110,10 +119,10 @@ class Ledger:
         """The target for something of the workspace. Raises Problem "target-unfit" or "no-target"."""
         return choose(self._workspace, needs, every=self.targets, choice=self.choice)
 
-    def most(self, instance: InstanceType) -> tuple[int, str]:
-        """How many instances of a type fit now, and why no more. For environments that need no container."""
+    def most(self, instance: InstanceType, *, container: bool = False) -> tuple[int, str]:
+        """How many instances of a type fit now, and why no more; `container`: of environments that need one."""
         try:
-            name = self.place(Needs(gpus=instance.gpus, isolation=instance.isolation))
+            name = self.place(Needs(container, instance.gpus, instance.isolation))
         except Problem as problem:
             return 0, problem.message
         wanted = _amounts(size_of(instance)[0], 1)
