@@ -8,8 +8,7 @@ from csp.decorators import csp_update
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from apps.api import assets, compute, deployments, discovery, health, metrics, mlflow, online, workspaces
-from apps.api import assets, builds, deployments, discovery, health, metrics, mlflow, online, workspaces
+from apps.api import assets, builds, compute, deployments, discovery, health, metrics, mlflow, online, workspaces
 
 ARM = (
     "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"

@@ -21,11 +21,13 @@ DECIMAL = {"k": 1, "M": 2, "G": 3, "T": 4}
 
 @pytest.mark.parametrize(
     ("text", "milli"),
-    list(zip(
-        ("0.5", "500m", "1", "0.1", "1e0", "1E1", "2.", ".25", "+1", "1k", "1u", "0.0001", "1500001u"),
-        (500, 500, 1000, 100, 1000, 10_000, 2000, 250, 1000, 1_000_000, 1, 1, 1501),
-        strict=True,
-    )),
+    list(
+        zip(
+            ("0.5", "500m", "1", "0.1", "1e0", "1E1", "2.", ".25", "+1", "1k", "1u", "0.0001", "1500001u"),
+            (500, 500, 1000, 100, 1000, 10_000, 2000, 250, 1000, 1_000_000, 1, 1, 1501),
+            strict=True,
+        )
+    ),
 )
 def test_cpu(text, milli):
     assert quantities.cpu_milli(text) == milli
@@ -33,11 +35,13 @@ def test_cpu(text, milli):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    list(zip(
-        ("1Gi", "512Mi", "0.2Gi", "1G", "64Ki", "1024", "1e9", "1E", "1Ei", "1500m"),
-        (GIB, 512 * 2**20, ceil(Fraction(GIB, 5)), 10**9, 65536, 1024, 10**9, 10**18, 2**60, 2),
-        strict=True,
-    )),
+    list(
+        zip(
+            ("1Gi", "512Mi", "0.2Gi", "1G", "64Ki", "1024", "1e9", "1E", "1Ei", "1500m"),
+            (GIB, 512 * 2**20, ceil(Fraction(GIB, 5)), 10**9, 65536, 1024, 10**9, 10**18, 2**60, 2),
+            strict=True,
+        )
+    ),
 )
 def test_memory(text, size):
     assert quantities.mem_bytes(text) == size

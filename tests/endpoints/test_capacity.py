@@ -13,7 +13,7 @@ from apps.compute.models import ComputeTarget, InstanceType, Replica, ReplicaSet
 from apps.compute.quantities import GIB
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import domain, servers, reconcile
+from apps.endpoints import domain, reconcile, servers
 from apps.endpoints.domain import DeploymentSpec
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from tests.factories import make_deployment, make_endpoint, make_environment, make_model
