@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from apps.core.errors import Problem
 
 UV = "/opt/portway/uv"
 CA = "/opt/portway/ca.pem"
+# what an engine says when it fails itself, whatever the image is
+ENGINE_TROUBLE = re.compile(r"create endpoint|networking|no space left|cgroup|overlay|daemon", re.IGNORECASE)
 UNREADABLE = "ld-linux", "no such file or directory", "not found"
 
 
@@ -112,6 +115,8 @@ class Container:
         except TookTooLong:
             raise uv.UvError("no end in time", timed_out=True) from None
         except NotStarted as error:
+            if ENGINE_TROUBLE.search(str(error)):
+                raise Problem("driver-unavailable", reason=str(error)) from None
             hint = "Take an image with glibc, such as one that is based on Debian, Ubuntu or Fedora."
             reason = "packages cannot be installed into this image: it cannot run uv."
             raise Problem("environment-failed", reason=reason, hint=hint, evidence=str(error)) from None

@@ -23,6 +23,7 @@ from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
 from apps.monitoring.models.logs import Why
 
+LAST_WORD_S = 10.0  # a replica gives up by itself at the deadline, and says why
 ROUTED = ("ready_path", "ready_port", "grpc_port", "idle_s")  # what the gateway must know of a recipe
 
 
@@ -251,7 +252,7 @@ def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
             )
         elif fresh.desired < deployment.instance_count:
             compute.scale(fresh, deployment.instance_count)
-        _settle(run, fresh, timeout_s=settings.START_DEADLINE_S)
+        _settle(run, fresh, timeout_s=settings.START_DEADLINE_S + LAST_WORD_S)
         if fresh.desired > deployment.instance_count:  # scale in only once nothing else can fail
             compute.scale(fresh, deployment.instance_count)
     return fresh
@@ -346,6 +347,6 @@ def start_replica(run: Run) -> None:
 
 def _come_up(run: Run, replica_set: ReplicaSet) -> None:
     with run.step("start"):
-        _settle(run, replica_set, timeout_s=settings.START_DEADLINE_S)
+        _settle(run, replica_set, timeout_s=settings.START_DEADLINE_S + LAST_WORD_S)
     with run.step("route"):
         gateway.publish_or_fail()

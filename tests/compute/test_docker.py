@@ -33,7 +33,17 @@ class Engine:
         self.process = None
 
     def start(self):
-        command = ["dockerd", "--host", self.url, "--bridge", "none", "--iptables=false", "--ip-masq=false"]
+        command = [
+            "unshare",
+            "--net",
+            "dockerd",
+            "--host",
+            self.url,
+            "--bridge",
+            "none",
+            "--iptables=false",
+            "--ip-masq=false",
+        ]
         command += ["--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec"]
         command += ["--pidfile", f"{self.root}/pid", "--shutdown-timeout", "3"]
         self.clear()

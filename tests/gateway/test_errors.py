@@ -225,3 +225,19 @@ def test_client_request_id_is_echoed_clean(world, sent, echoed):
 def test_a_client_cannot_name_its_request(world):
     reply = call(world.port, "/e/pub/score", headers={"x-request-id": "y" * 200})
     assert GUID.fullmatch(reply.headers["x-request-id"])
+
+
+def test_a_model_that_answers_before_it_has_read_all_is_424_too(world):
+    """Whatever it claims to be: x-portway-reply is the gateway's own."""
+
+    async def half_a_request():
+        async with Session(world.port) as session:
+            headers = {"authorization": f"Bearer {KEY}", "content-length": "100"}
+            await session.send("POST", "/e/main/hasty", headers, b"{")
+            return await session.receive("POST")
+
+    reply = asyncio.run(half_a_request())
+    assert reply.status == 424
+    assert reply.headers["ms-azureml-model-error-statuscode"] == "404"
+    assert "x-portway-reply" not in reply.headers
+    assert call(world.port, "/e/main/score").headers["x-portway-reply"] == "gateway"

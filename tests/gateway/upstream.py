@@ -59,6 +59,9 @@ class Upstream:
         first, *lines = head.strip().split("\r\n")
         method, path, _ = first.split(" ")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines if ": " in line)}
+        if path.endswith("/hasty"):  # refuses before it has read what it was sent
+            await self._reply(writer, 404, b"no", {"x-portway-reply": "gateway"})
+            return False
         body = await read_body(reader, headers)
         if headers.get("user-agent", "").startswith("Envoy/HC"):
             await self._reply(writer, 200 if self.ready else 503, b"")

@@ -61,7 +61,6 @@ def http_filters(front: Front) -> list[Json]:
         _filter(KEY_HASH, _lua("key_hash.lua")),
         _filter(RATE, typed(f"{HTTP}.local_ratelimit.v3.LocalRateLimit", stat_prefix="rate"), disabled=True),
         _filter(MODEL_ERROR, _lua("model_error.lua")),
-        # suppress_envoy_headers stays off: model_error.lua knows upstream replies by x-envoy-upstream-service-time
         _filter("envoy.filters.http.router", typed(f"{HTTP}.router.v3.Router")),
     ]
 

@@ -11,6 +11,10 @@ RETRY_UNAVAILABLE = "5"
 RETRY_BUSY = "1"
 UNAVAILABLE_FLAGS = ["UH", "UF", "UC", "UR", "URX", "LH", "LR", "NC"]
 
+OWN = "x-portway-reply"
+"""Says `gateway` on what Envoy answered itself: callers may look at it, model_error.lua does."""
+
+REST = ("Http%RESPONSE_CODE%", "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)")
 UNAUTHORIZED = (
     "The key or token is missing, wrong or expired (%LOCAL_REPLY_BODY%). "
     "Send the header 'Authorization: Bearer <key or token>'. The endpoint's Consume page shows which it wants."
@@ -59,8 +63,9 @@ def local_replies() -> Json:
             _mapper(_status("EQ", 403), code="Forbidden", message=FORBIDDEN),
             _mapper(_status("EQ", 404), code=f"%METADATA(ROUTE:{NAMESPACE}:code)%", message="%LOCAL_REPLY_BODY%"),
             _mapper(_status("EQ", 413), code="PayloadTooLarge", message=TOO_LARGE),
+            _mapper(_status("GE", 100), code=REST[0], message=REST[1]),
         ],
-        "body_format": _error("Http%RESPONSE_CODE%", "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)"),
+        "body_format": _error(*REST),
     }
 
 
@@ -70,10 +75,7 @@ def _mapper(
     mapper: Json = {"filter": when}
     if status is not None:
         mapper["status_code"] = status
-    if retry:
-        mapper["headers_to_add"] = [
-            {"header": {"key": "retry-after", "value": retry}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
-        ]
+    mapper["headers_to_add"] = [_header(OWN, "gateway"), *([_header("retry-after", retry)] if retry else [])]
     if page:
         text = (
             (PAGES / f"{page}.html")
@@ -88,6 +90,10 @@ def _mapper(
     else:
         mapper["body_format_override"] = _error(code, message)
     return mapper
+
+
+def _header(key: str, value: str) -> Json:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _error(code: str, message: str) -> Json:

@@ -11,6 +11,7 @@ from apps.gateway.envoy.filters import (
     site_filters,
 )
 from apps.gateway.envoy.listeners import PRIVATE, PUBLIC
+from apps.gateway.envoy.replies import OWN
 from apps.gateway.envoy.types import (
     AUTH_NAMES,
     MEBIBYTE,
@@ -75,6 +76,7 @@ def _table(name: str, endpoints: list[Endpoint], rest: list[Json]) -> Json:
         "envoy.config.route.v3.RouteConfiguration",
         name=name,
         virtual_hosts=[host],
+        response_headers_to_remove=[OWN],
         response_headers_to_add=[_header("x-ms-client-request-id", "%REQ(X-MS-CLIENT-REQUEST-ID)%")],
     )
 

@@ -1,5 +1,5 @@
 -- A model's own error becomes 424 with the model's code beside it and its body untouched. What Envoy answered itself keeps its
--- code. The router stamps x-envoy-upstream-service-time on every upstream reply and on nothing else.
+-- code: local replies carry x-portway-reply, which no upstream's answer can (routes take it off).
 
 local LONGEST_ID = 40
 
@@ -20,7 +20,7 @@ end
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
-  if headers:get("x-envoy-upstream-service-time") == nil then
+  if headers:get("x-portway-reply") ~= nil then
     if status == "401" or status == "403" then
       -- the deployment is picked before the caller is known: strangers do not learn what is deployed
       headers:remove("azureml-model-deployment")
