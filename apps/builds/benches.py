@@ -20,7 +20,6 @@ UV = "/opt/portway/uv"
 CA = "/opt/portway/ca.pem"
 # what an engine says when it fails itself, whatever the image is
 ENGINE_TROUBLE = re.compile(r"create endpoint|networking|no space left|cgroup|overlay|daemon", re.IGNORECASE)
-UNREADABLE = "ld-linux", "no such file or directory", "not found"
 
 
 class Bench(Protocol):

@@ -1,15 +1,20 @@
 """Deployments in real containers of a real engine: the fast path, and images that bring their own server."""
 
 import http.client
+import subprocess
+from importlib.metadata import version
 
 import pytest
 from django.conf import settings
 
+from apps.builds import domain as builds
 from apps.compute import domain as compute
 from apps.compute.models import Replica
-from apps.endpoints import domain
+from apps.endpoints import domain, servers
 from apps.endpoints.domain import DeploymentSpec
+from apps.registry import storage
 from apps.registry.domain import register_environment, register_model
+from apps.registry.enums import ModelType
 from tests.engine import BASE, docker_client, engine  # noqa: F401 -- fixtures
 from tests.world import tree_of
 
@@ -30,6 +35,28 @@ def containers(docker_client, settings, world):  # noqa: F811
     compute.driver.cache_clear()
     settings.DEFAULT_DRIVER = "docker"
     return world
+
+
+@pytest.fixture
+def diabetes():
+    """Registers an MLflow model that adds up its three columns."""
+
+    def register(world):
+        import mlflow
+        import pandas as pd
+        from sklearn.linear_model import LinearRegression
+
+        rows = pd.DataFrame([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0, 0, 0]], columns=list("abc"))
+        model = LinearRegression().fit(rows, rows.sum(axis=1))
+        with storage.scratch() as folder:
+            mlflow.sklearn.save_model(model, folder / "model", input_example=rows)
+            tree = storage.adopt(folder / "model")
+        registered, _ = register_model(
+            workspace=world.workspace, name="diabetes", tree=tree, path="", actor=world.actor, type=ModelType.MLFLOW
+        )
+        return registered
+
+    return register
 
 
 def test_a_script_runs_in_a_container_without_rights(containers):
@@ -138,6 +165,129 @@ def test_a_flask_container_of_ones_own(containers):
     status, headers, text = get(world, "/stream")
     assert (status, headers["content-type"].split(";")[0]) == (200, "text/event-stream")
     assert text.count("data:") == 3
+
+
+NGINX = """
+daemon off; pid /tmp/nginx.pid; error_log stderr;
+events {}
+http {
+  access_log off;
+  client_body_temp_path /tmp/a; proxy_temp_path /tmp/b; fastcgi_temp_path /tmp/c;
+  uwsgi_temp_path /tmp/d; scgi_temp_path /tmp/e;
+  server { listen 8081; location / { return 200 "static answer"; } location = /health { return 200; } }
+}
+"""
+
+
+def test_nginx_with_static_answers(containers):
+    world = containers
+    endpoint = world.endpoint()
+    dockerfile = (
+        f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light\n"
+        'COPY nginx.conf /etc/nginx/nginx.conf\nUSER 1000\nCMD ["nginx", "-e", "stderr"]\n'
+    )
+    files = {"Dockerfile": dockerfile, "nginx.conf": NGINX}
+    environment = built(world, "nginx", routes(8081, ready="/health", score="/score"), **files)
+    world.deploy(endpoint, spec=DeploymentSpec(environment=environment))
+    world.traffic(endpoint, blue=100)
+    assert get(world, "/anything")[2] == "static answer"
+    assert world.score(body=1)[2] == "static answer"
+
+
+MANY_MODELS = """
+import json, os, pathlib
+from flask import Flask, jsonify, request
+app = Flask(__name__)
+models = {each.stem: json.loads(each.read_text()) for each in pathlib.Path(os.environ["AZUREML_MODEL_DIR"]).iterdir()}
+
+@app.get("/")
+def health(): return "ok"
+
+@app.post("/score")
+@app.post("/score/<name>")
+def score(name="double"):
+    return jsonify([each * models[name]["factor"] for each in request.get_json()["data"]])
+"""
+
+
+def test_gunicorn_with_several_models(containers):
+    world = containers
+    endpoint = world.endpoint()
+    dockerfile = f"FROM {BASE}\nRUN pip install -q flask gunicorn\nCOPY many.py /app/many.py\nWORKDIR /app\n"
+    dockerfile += 'USER 1234\nCMD ["gunicorn", "-b", "0.0.0.0:5005", "-w", "2", "many:app"]\n'
+    files = {"Dockerfile": dockerfile, "many.py": MANY_MODELS}
+    environment = built(world, "many", routes(5005, score="/score"), **files)
+    tree = tree_of(**{"double.json": '{"factor": 2}', "triple.json": '{"factor": 3}'})
+    model, _ = register_model(workspace=world.workspace, name="m", tree=tree, path="", actor=world.actor)
+    world.deploy(endpoint, spec=DeploymentSpec(model=model, environment=environment, max_concurrent_requests=2))
+    world.traffic(endpoint, blue=100)
+    assert world.score(body={"data": [1, 2]})[2] == [2, 4]
+    assert world.score(body={"data": [1, 2]}, path="/score/triple")[2] == [3, 6]
+
+
+def test_mlflows_own_server(containers, diabetes):
+    world = containers
+    endpoint = world.endpoint()
+    dockerfile = (
+        f"FROM {BASE}\nRUN pip install -q mlflow=={version('mlflow')} scikit-learn=={version('scikit-learn')}\n"
+        "ENV MLFLOW_HOME=/tmp HOME=/tmp\n"
+        "CMD exec uvicorn --host 0.0.0.0 --port 5001 mlflow.pyfunc.scoring_server.app:app\n"
+    )
+    environment = built(world, "mlflow", routes(5001, ready="/ping", score="/invocations"), Dockerfile=dockerfile)
+    spec = DeploymentSpec(
+        model=diabetes(world),
+        environment=environment,
+        instance_type="medium",
+        environment_variables={"__pyfunc_model_path__": "/var/azureml-app/azureml-models/diabetes/1"},
+    )
+    world.deploy(endpoint, spec=spec)
+    world.traffic(endpoint, blue=100)
+    rows = {"dataframe_split": {"columns": list("abc"), "data": [[1.0, 2.0, 3.0]]}}
+    status, _, body = world.score(body=rows, path="/invocations")
+    assert status == 200, body
+    assert body["predictions"] == pytest.approx([6.0])
+
+
+GRPC = """
+import grpc
+from concurrent import futures
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+def echo(request, context): return request[::-1]
+
+handler = grpc.method_handlers_generic_handler("test.Echo", {"Say": grpc.unary_unary_rpc_method_handler(echo)})
+server = grpc.server(futures.ThreadPoolExecutor(4))
+server.add_generic_rpc_handlers((handler,))
+server.add_insecure_port("0.0.0.0:8500")
+server.start()
+HTTPServer(("0.0.0.0", 8501), Health).serve_forever()
+"""
+GRPC_CALL = """
+import sys, grpc
+address, endpoint, key = sys.argv[1:]
+call = grpc.insecure_channel(address).unary_unary("/test.Echo/Say")
+headers = (("authorization", f"Bearer {key}"), ("azureml-endpoint", endpoint))
+print(call(b"abc", metadata=headers, timeout=20).decode())
+"""
+
+
+def test_a_container_that_speaks_grpc(containers):
+    world = containers
+    endpoint = world.endpoint()
+    dockerfile = f'FROM {BASE}\nRUN pip install -q grpcio\nCOPY app.py /app.py\nCMD ["python", "/app.py"]\n'
+    environment = built(world, "grpc", routes(8501), Dockerfile=dockerfile, **{"app.py": GRPC})
+    spec = DeploymentSpec(environment=environment, properties={servers.GRPC_PORT: "8500"})
+    world.deploy(endpoint, spec=spec)
+    world.traffic(endpoint, blue=100)
+    client = builds.ensure(builds.EnvironmentSpec(requirements="grpcio"), log=lambda _: None, check=lambda: None)
+    command = [client.python, "-c", GRPC_CALL, f"localhost:{settings.HTTP_PORT}", "iris", world.key()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "cba\n", done.stderr
 
 
 @pytest.mark.parametrize(
