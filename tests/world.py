@@ -111,6 +111,9 @@ class World:
         finally:
             link.close()
 
+    def fresh_named(self, name):
+        return OnlineEndpoint.objects.get(name=name)
+
     def fresh(self, endpoint):
         return OnlineEndpoint.objects.get(pk=endpoint.pk)
 

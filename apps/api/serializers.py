@@ -224,9 +224,19 @@ class InferenceConfig(Strict):
     scoringRoute = Route()  # noqa: N815
 
 
+class BuildContext(Strict):
+    contextUri = serializers.CharField(max_length=1000)  # noqa: N815
+    dockerfilePath = optional(serializers.CharField, max_length=400)  # noqa: N815
+
+
+class BuildBody(Strict):
+    driver = optional(serializers.ChoiceField, choices=["process", "docker"])
+
+
 class EnvironmentProperties(AssetProperties):
     echoed = AssetProperties.echoed | {"environmentType"}
     image = optional(serializers.CharField, max_length=500)
+    build = BuildContext(required=False, allow_null=True)
     condaFile = optional(serializers.CharField, trim_whitespace=False)  # noqa: N815
     requirements = optional(serializers.CharField, trim_whitespace=False)
     osType = optional(AnyCase, choices=["Linux"])  # noqa: N815

@@ -123,8 +123,12 @@ class Isolation:
 
 
 def isolation() -> list[Isolation]:
-    reached = Replica.objects.exclude(isolation="").values_list("isolation").annotate(Count("pk")).order_by("isolation")
-    return [_isolation(settings.DEFAULT_DRIVER, [(level, count) for level, count in reached])]
+    """One for each driver of this installation."""
+    rows = Replica.objects.exclude(isolation="").values_list("set__driver", "isolation").annotate(Count("pk"))
+    reached: dict[str, list[tuple[str, int]]] = {}
+    for name, level, count in rows.order_by("isolation"):
+        reached.setdefault(name, []).append((level, count))
+    return [_isolation(name, reached.get(name, [])) for name in compute.drivers()]
 
 
 def isolation_of(name: str) -> Isolation:
@@ -138,10 +142,11 @@ def isolation_of(name: str) -> Isolation:
 
 
 def _isolation(name: str, reached: list[tuple[str, int]]) -> Isolation:
-    back_end: Any = compute.driver(name)
-    if not hasattr(back_end, "describe"):
-        return Isolation(name, "", "", [], [], reached, _("This driver does not isolate; it is for tests and demos."))
     try:
+        back_end: Any = compute.driver(name)
+        if not hasattr(back_end, "describe"):
+            none = _("This driver does not isolate; it is for tests and demos.")
+            return Isolation(name, "", "", [], [], reached, none)
         told = back_end.describe()
     except Exception as error:  # noqa: BLE001 -- whatever keeps the machine from telling, the page must say so
         return Isolation(name, "", "", [], [], reached, str(error)[:300])

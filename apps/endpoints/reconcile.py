@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from contextlib import suppress
 
 import structlog
 from django.db.models import Exists, OuterRef, Q
@@ -15,6 +14,7 @@ from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica, ReplicaSet
 from apps.core import events, leases
 from apps.core.controller import every
+from apps.core.errors import Problem
 from apps.core.models import Operation, OperationState
 from apps.endpoints import metrics
 from apps.endpoints.models import OnlineDeployment
@@ -71,8 +71,10 @@ def sweep_leftovers() -> None:
             continue
         if OnlineDeployment.objects.filter(serving=replica_set).exists():
             continue
-        with suppress(leases.LeaseTaken):
+        try:
             compute.halt(replica_set)
+        except (leases.LeaseTaken, Problem) as error:  # one set's trouble must not keep the others
+            log.warning("replicas.not_halted", owner=replica_set.owner_key, reason=str(error))
 
 
 @every(60.0, "reservations")

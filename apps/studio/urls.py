@@ -61,6 +61,11 @@ workspace_urls: list[URLPattern] = [
     path("models/<str:model>/delete", models.ModelDelete.as_view(), name="model-delete"),
     path("environments", environments.Environments.as_view(), name="environments"),
     path("create/environment", environments.EnvironmentCreate.as_view(), name="environment-create"),
+    path(
+        "create/environment/from-dockerfile",
+        environments.EnvironmentFromContext.as_view(),
+        name="environment-from-dockerfile",
+    ),
     path("environments/<str:environment>", environments.EnvironmentPage.as_view(), name="environment"),
     path("environments/<str:environment>/build", environments.EnvironmentBuild.as_view(), name="environment-build"),
     path("environments/<str:environment>/delete", environments.EnvironmentDelete.as_view(), name="environment-delete"),

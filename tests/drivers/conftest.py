@@ -1,6 +1,7 @@
 """Real drivers over real processes, each in a folder of its own, all cleaned up by name."""
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import docker
 import pytest
 
 from apps.compute.drivers import isolation, sandbox
@@ -24,12 +26,16 @@ from apps.compute.drivers.base import (
     Resources,
     State,
 )
+from apps.compute.drivers.docker import DockerDriver
 from apps.compute.drivers.fake import FakeDriver
 from apps.compute.drivers.process import ProcessDriver
 
 MIB = 1024 * 1024
 APP = "/opt/app"
 MODEL = "/var/azureml-app"
+DOCKER_URL = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+BASE_IMAGE = "python:3.11-slim"
+BASE_PYTHON = "/usr/bin/python3.11"  # Debian's, in the image
 LEVELS = [str(level) for level in isolation.LEVELS]
 
 
@@ -163,8 +169,47 @@ def process_bench(base, level, **more):
     return Bench(ProcessDriver(base / "state", base / "run", level=level, **more), base, python_for(level))
 
 
-@pytest.fixture(params=["fake", *LEVELS])
+@functools.cache
+def no_engine():
+    """Why the container engine cannot be used; empty when it can."""
+    try:
+        with contextlib.closing(docker.DockerClient(DOCKER_URL, timeout=10)) as client:
+            client.images.get(BASE_IMAGE)
+    except (docker.errors.DockerException, OSError) as error:
+        return f"no container engine at {DOCKER_URL} with the image {BASE_IMAGE}: {str(error)[:200]}"
+    return ""
+
+
+@contextlib.contextmanager
+def docker_bench(base):
+    """An installation of its own on the engine; everything that bears its label is removed behind it."""
+    if reason := no_engine():
+        pytest.skip(reason)
+    installation = f"t{base.name.lower()}"
+    made = Bench(DockerDriver(DOCKER_URL, installation, BASE_IMAGE, base / "run"), base, BASE_PYTHON)
+    try:
+        yield made
+    finally:
+        with contextlib.closing(docker.DockerClient(DOCKER_URL, timeout=60)) as client:
+            ours = {"label": f"portway.installation={installation}"}
+            for container in client.containers.list(all=True, filters=ours, ignore_removed=True):
+                container.remove(force=True, v=True)
+            for network in client.networks.list(filters=ours):
+                network.remove()
+
+
+@pytest.fixture
+def containers(base):
+    with docker_bench(base) as made:
+        yield made
+
+
+@pytest.fixture(params=["fake", *LEVELS, pytest.param("docker", marks=pytest.mark.docker)])
 def bench(request, base):
+    if request.param == "docker":
+        with docker_bench(base) as made:
+            yield made
+        return
     if request.param == "fake":
         made = Bench(FakeDriver(registry=base.name, run_dir=base / "run"), base, sys.executable)
     else:

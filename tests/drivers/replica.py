@@ -124,6 +124,10 @@ def look():
         found["network"] = True
     except OSError:
         found["network"] = False
+    try:
+        found["interfaces"] = sorted(os.listdir("/sys/class/net"))
+    except OSError:
+        found["interfaces"] = []
     import resource
 
     found["limits"] = {
@@ -166,6 +170,46 @@ def link():
     time.sleep(100)
 
 
+def hungry_child():
+    """Memory runs out in a child; the server itself lives on."""
+    child = os.fork()
+    if not child:
+        blocks = []
+        while True:
+            blocks.append(bytearray(os.urandom(1 << 20)))
+    os.waitpid(child, 0)
+    print("child gone", flush=True)
+    serve()
+
+
+def tcp():
+    """A server on a port, which tries to reach whom it is told to."""
+    listener = socket.create_server(("0.0.0.0", int(REST[0])))
+    print("listening", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=meet, args=(connection,), daemon=True).start()
+
+
+def meet(connection):
+    with connection, connection.makefile("rw") as stream:
+        host, _, port = stream.readline().strip().rpartition(":")
+        try:
+            if host:
+                socket.create_connection((host, int(port)), timeout=1).close()
+            said = "reached"
+        except OSError as error:
+            said = type(error).__name__
+        stream.write(said + "\n")
+        stream.flush()
+
+
+def both():
+    """Many lines at once on both streams."""
+    for number in range(int(REST[0])):
+        os.write(1 + number % 2, b"line %d\n" % number)
+
+
 def busy():
     end = time.monotonic() + float(REST[0])
     while time.monotonic() < end:
@@ -181,5 +225,6 @@ MODES = {
     "signal": lambda: os.kill(os.getpid(), int(REST[0])),
 }
 MODES |= {"family": family, "bomb": bomb, "look": look, "eat": eat, "fail": fail, "shout": shout}
+MODES |= {"hungry_child": hungry_child, "tcp": tcp, "both": both}
 MODES |= {"odd": odd_text, "link": link, "busy": busy, "sleep": lambda: time.sleep(1000)}
 MODES[MODE]()

@@ -13,8 +13,8 @@ import pytest
 
 from apps.compute.drivers import cgroups, isolation
 from apps.compute.drivers.base import DriverUnavailable, Handle, ImageError, Mount, SpecError, State
+from apps.compute.drivers.files import is_socket
 from apps.compute.drivers.process import ProcessDriver
-from apps.compute.drivers.process.driver import is_socket
 from tests.drivers.conftest import MIB, Bench, process_bench, request, until
 
 
@@ -405,7 +405,7 @@ def test_no_zombie_and_no_open_file_in_the_starter(best):
         handle = best.start(f"r{number}", "exit", "0")
         best.exited(handle)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert children.read_text() == had
+    assert set(children.read_text().split()) <= set(had.split())  # others' may end meanwhile
 
 
 def test_cgroup_usage_reads_both_versions(tmp_path):

@@ -35,6 +35,7 @@ PAGES = {
     "studio:model-delete": f"{LAB}/models/iris/delete?version=1",
     "studio:environments": f"{LAB}/environments",
     "studio:environment-create": f"{LAB}/create/environment",
+    "studio:environment-from-dockerfile": f"{LAB}/create/environment/from-dockerfile",
     "studio:environment": f"{LAB}/environments/sklearn",
     "studio:environment-delete": f"{LAB}/environments/sklearn/delete?version=1",
     "studio:compute": f"{LAB}/compute",

@@ -13,7 +13,7 @@ from apps.compute.models import ComputeTarget, InstanceType, Replica, ReplicaSet
 from apps.compute.quantities import GIB
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import domain, recipes, reconcile
+from apps.endpoints import domain, reconcile, servers
 from apps.endpoints.domain import DeploymentSpec
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from tests.factories import make_deployment, make_endpoint, make_environment, make_model
@@ -182,8 +182,8 @@ def test_what_needs_a_container_is_refused_where_there_is_none(workspace, settin
 )
 def test_what_needs_a_container(workspace, environment, expected):
     made = make_environment(workspace, **environment)
-    assert recipes.needs_container(OnlineDeployment(environment=made)) is expected
-    assert recipes.needs_container(OnlineDeployment()) is False
+    assert servers.needs_container(OnlineDeployment(environment=made)) is expected
+    assert servers.needs_container(OnlineDeployment()) is False
 
 
 @pytest.mark.django_db(transaction=True)

@@ -294,7 +294,7 @@ def test_deploying_to_a_new_endpoint_takes_what_is_filled_in(world, browser):
         ({"target": "new", "new_name": "fresh", "share": 50}, "share", "choose 0 or 100"),
         ({"environment_variables": "no sign"}, "environment_variables", "is not key=value"),
         ({"environment_variables": "PORTWAY_X=1"}, "environment_variables", "own"),
-        ({"model": ""}, "scoring_script", "only MLflow models"),
+        ({"model": ""}, "scoring_script", "without a scoring script"),
         ({"instance_type": "huge"}, "instance_type", "valid choice"),
     ],
 )

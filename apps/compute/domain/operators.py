@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from apps.compute.domain.recipes import driver, handle_of
+from apps.compute.domain.recipes import answering, driver, handle_of
 from apps.compute.domain.replicas import update
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica
@@ -71,4 +71,5 @@ _FRESH = {"retry_at": None, "unready_since": None, "ready_at": None, "exits_in_a
 def _stop(replica: Replica) -> None:
     handle = handle_of(replica)
     if handle is not None:
-        driver(replica.set.driver).stop(handle, grace_s=replica.set.spec["grace_s"])
+        with answering():
+            driver(replica.set.driver).stop(handle, grace_s=replica.set.spec["grace_s"])

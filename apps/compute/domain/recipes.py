@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -11,6 +13,7 @@ from django.conf import settings
 
 from apps.compute.drivers.base import (
     Driver,
+    DriverUnavailable,
     Handle,
     LogChunk,
     LogLine,
@@ -70,12 +73,28 @@ class Recipe:
 
 @lru_cache(maxsize=8)
 def driver(name: str) -> Driver:
-    """The driver of that name, made once per process."""
+    """The driver of that name, made once per process.
+
+    Raises:
+        Problem: "unsupported", there is none of that name.
+        DriverUnavailable: this installation is not set up for it.
+    """
     if name == "process":
         from apps.compute.drivers.process import ProcessDriver  # noqa: PLC0415 -- only where replicas are run
 
         return ProcessDriver(
             root=settings.HOME.replicas, run_dir=settings.HOME.run / "r", require=settings.ISOLATION_REQUIRED or None
+        )
+    if name == "docker":
+        if not settings.DOCKER_URL:  # it may have been switched off: what runs there is then not known, and not gone
+            raise DriverUnavailable("this installation has no container engine (PORTWAY_DOCKER)", retry_after=60.0)
+        from apps.compute.drivers.docker import DockerDriver  # noqa: PLC0415 -- only where there is an engine
+
+        return DockerDriver(
+            url=settings.DOCKER_URL,
+            installation=settings.HOME.installation,
+            base_image=settings.BASE_IMAGE,
+            run_dir=settings.HOME.run / "r",
         )
     if name == "fake":
         from apps.compute.drivers.fake import FakeDriver  # noqa: PLC0415 -- tests and demos only
@@ -87,7 +106,8 @@ def driver(name: str) -> Driver:
 def drivers() -> list[str]:
     """The drivers of this installation: those it may start replicas with, and those that still have some."""
     used = ReplicaSet.objects.order_by().values_list("driver", flat=True).distinct()
-    return sorted({settings.DEFAULT_DRIVER, *used})
+    engines = ["docker"] if settings.DOCKER_URL else []
+    return sorted({settings.DEFAULT_DRIVER, *engines, *used})
 
 
 def replica_name(owner_key: str, revision: int, index: int) -> str:
@@ -118,7 +138,11 @@ def handle_of(replica: Replica) -> Handle | None:
 
 
 def validate(recipe: Recipe, driver_name: str) -> None:
-    """Raises Problem "unsupported" when this machine can never run the recipe."""
+    """Ask the driver whether it could ever run the recipe.
+
+    Raises:
+        Problem: "unsupported" when it could not; "driver-unavailable" when its back end does not answer.
+    """
     probe_spec = ReplicaSpec(
         name="validate",
         owner=OWNER,
@@ -131,24 +155,41 @@ def validate(recipe: Recipe, driver_name: str) -> None:
         image_user=recipe.image_user,
     )
     try:
-        driver(driver_name).validate(probe_spec)
+        with answering():
+            driver(driver_name).validate(probe_spec)
     except SpecError as error:
         raise Problem("unsupported", what="This deployment", reason=str(error)) from None
 
 
+@contextmanager
+def answering() -> Iterator[None]:
+    """For those who ask on somebody's behalf: a back end that does not answer is Problem "driver-unavailable"."""
+    try:
+        yield
+    except DriverUnavailable as error:
+        raise Problem("driver-unavailable", reason=str(error)) from None
+
+
 def logs(replica: Replica, *, tail: int = 200) -> list[LogLine]:
+    with answering():
+        return _logs(replica, tail=tail)
+
+
+def _logs(replica: Replica, *, tail: int) -> list[LogLine]:
     handle = handle_of(replica)
     return driver(replica.set.driver).logs(handle, tail=tail) if handle is not None else []
 
 
 def mark_log(replica: Replica, *, back: int = 0) -> str:
     """Where the last `back` lines begin; see the driver."""
-    return driver(replica.set.driver).mark(_named(replica), back=back)
+    with answering():
+        return driver(replica.set.driver).mark(_named(replica), back=back)
 
 
 def read_log(replica: Replica, *, after: str = "") -> LogChunk:
     """The lines behind a mark; also of one that stands down and waits to be started again."""
-    return driver(replica.set.driver).read(_named(replica), after=after)
+    with answering():
+        return driver(replica.set.driver).read(_named(replica), after=after)
 
 
 def _named(replica: Replica) -> Handle:
@@ -157,5 +198,5 @@ def _named(replica: Replica) -> Handle:
 
 def last_line(replica: Replica) -> str:
     """The last line with text that a replica wrote, for the evidence of a problem."""
-    lines = [line.text for line in logs(replica, tail=30) if line.text.strip()]
+    lines = [line.text for line in _logs(replica, tail=30) if line.text.strip()]
     return lines[-1][:400] if lines else ""

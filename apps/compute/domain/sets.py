@@ -17,9 +17,9 @@ import structlog
 from django.db import transaction
 
 from apps.compute.domain import history
-from apps.compute.domain.recipes import OWNER, Recipe, driver, handle_of, replica_name
+from apps.compute.domain.recipes import OWNER, Recipe, answering, driver, handle_of, replica_name
 from apps.compute.domain.replicas import advance, look, update
-from apps.compute.drivers.base import Handle
+from apps.compute.drivers.base import DriverUnavailable, Handle
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica, ReplicaSet
 from apps.core import leases
@@ -86,7 +86,10 @@ def _reconcile(replica_set: ReplicaSet) -> bool:
     looked = look(replica for index, replica in rows.items() if index in wanted)
     for index, replica in sorted(rows.items()):
         if index in wanted:
-            advance(replica, looked.get(replica.pk))
+            try:
+                advance(replica, looked.get(replica.pk))
+            except DriverUnavailable as error:  # it went away in between: the row stays as it is, and is tried again
+                log.warning("replica.unknown", replica=replica.name, owner=replica_set.owner_key, reason=str(error))
         elif replica.state != ReplicaState.FAILED:  # halted: its log is what is left of it
             update(replica, state=ReplicaState.DRAINING)
     return addresses(replica_set.pk) != before
@@ -105,9 +108,10 @@ def _wanted_states(replica_set: ReplicaSet) -> list[str]:
 def stop_draining(replica_set: ReplicaSet) -> None:
     """Stop what is marked DRAINING, letting requests in flight finish; call it after the routes are published."""
     for replica in replica_set.replicas.filter(state=ReplicaState.DRAINING).select_related("set"):
-        handle = _stop(replica)
-        history.keep(replica, why=Why.SCALED_IN)
-        driver(replica_set.driver).forget(handle)
+        with answering():
+            handle = _stop(replica)
+            history.keep(replica, why=Why.SCALED_IN)
+            driver(replica_set.driver).forget(handle)
         replica.delete()
 
 
@@ -118,8 +122,9 @@ def halt(replica_set: ReplicaSet) -> None:
         for replica in replica_set.replicas.select_related("set"):
             handle = handle_of(replica)
             if handle is not None:
-                driver(replica_set.driver).stop(handle, grace_s=1.0)
-                history.keep(replica, why=Why.FAILED)
+                with answering():
+                    driver(replica_set.driver).stop(handle, grace_s=1.0)
+                    history.keep(replica, why=Why.FAILED)
             update(replica, state=ReplicaState.FAILED, address="")
 
 
@@ -131,7 +136,7 @@ def destroy(replica_set: ReplicaSet, *, why: Why = Why.DELETED) -> None:
     scale(replica_set, 0)
     with leases.held(f"replica-set/{replica_set.pk}", ttl_s=LEASE_S * 2, wait_s=10.0):
         replicas = list(replica_set.replicas.select_related("set"))
-        with ThreadPoolExecutor(max_workers=8) as pool:  # each may take its whole grace time
+        with answering(), ThreadPoolExecutor(max_workers=8) as pool:  # each may take its whole grace time
             for replica, handle in zip(replicas, pool.map(_stop, replicas), strict=True):
                 history.keep(replica, why=why)
                 driver(replica_set.driver).forget(handle)

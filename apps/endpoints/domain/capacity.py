@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apps.compute import domain as compute
-from apps.endpoints import recipes
+from apps.endpoints import servers
 from apps.endpoints.models import OnlineDeployment
 
 
@@ -24,7 +24,7 @@ def hold(deployment: OnlineDeployment, *, anew: bool) -> None:
         size, _notes = compute.size_of(instance, deployment.resources)
         target = compute.place(
             workspace,
-            needs_container=recipes.needs_container(deployment),
+            needs_container=servers.needs_container(deployment),
             gpus=size.gpus,
             isolation=instance.isolation,
         )

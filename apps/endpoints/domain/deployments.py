@@ -12,14 +12,13 @@ from apps.core import limits
 from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import recipes, scripts
+from apps.endpoints import recipes, scripts, servers
 from apps.endpoints.domain.capacity import hold
 from apps.endpoints.domain.common import begin, locked
 from apps.endpoints.domain.specs import DeploymentSpec, spec_of
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.endpoints.rules import check_name
-from apps.registry.enums import ModelType
 
 PROBE_MOST = 3_600_000  # of a probe's times (an hour) and of its thresholds
 RECIPE_FIELDS = (
@@ -33,6 +32,7 @@ RECIPE_FIELDS = (
     "resources",
     "max_concurrent_requests",
     "liveness_probe",
+    "readiness_probe",
 )
 """A change of one of these needs new replicas; of the others, only new routes or nothing."""
 
@@ -81,13 +81,13 @@ def update_deployment(
         raise Problem("stale", subject=f"Deployment {deployment}")
     if spec.egress != deployment.egress:
         raise Problem("bad-field", field="egressPublicNetworkAccess", reason="it cannot be changed after creation")
-    before = {name: getattr(deployment, name) for name in RECIPE_FIELDS}
+    before = _runs(deployment)
     count = deployment.instance_count
     operation = begin("online-deployment.update", endpoint, actor, deployment=deployment)
     _assign(deployment, spec)
     # the last revision may have failed: asking for it again is asking to try again
     current = deployment.serving is not None and deployment.serving.revision == deployment.revision
-    roll = not current or before != {name: getattr(deployment, name) for name in RECIPE_FIELDS}
+    roll = not current or before != _runs(deployment)
     only_scale = not roll and count != spec.instance_count
     deployment.state = ProvisioningState.SCALING if only_scale else ProvisioningState.UPDATING
     deployment.revision += 1 if roll else 0
@@ -129,6 +129,12 @@ def _of(endpoint: OnlineEndpoint, deployment: OnlineDeployment) -> OnlineDeploym
     return found
 
 
+def _runs(deployment: OnlineDeployment) -> dict[str, Any]:
+    """What its replicas are made of."""
+    named = {name: deployment.properties.get(name) for name in servers.PROPERTIES}
+    return {name: getattr(deployment, name) for name in RECIPE_FIELDS} | named
+
+
 def _assign(deployment: OnlineDeployment, spec: DeploymentSpec) -> None:
     for name in DeploymentSpec.__dataclass_fields__:
         setattr(deployment, name, getattr(spec, name))
@@ -162,9 +168,7 @@ def _check_spec(spec: DeploymentSpec, *, present: str = "") -> None:
         scripts.check(spec.code, spec.scoring_script)
         if spec.environment is None:
             raise Problem("environment-needed", target="environmentId")
-    elif spec.model is None or spec.model.type != ModelType.MLFLOW:
-        reason = "without a scoring script only MLflow models can be deployed on this compute"
-        raise Problem("unsupported", what="This deployment", reason=reason, target="codeConfiguration")
+    servers.check(spec)
 
 
 def _check_probe(name: str, probe: dict[str, Any]) -> None:

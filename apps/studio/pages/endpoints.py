@@ -141,7 +141,7 @@ class Keys(EndpointPage):
         return self.page(
             "endpoint_keys",
             slots=("primary", "secondary"),
-            tabs=ascode.request(self.endpoint.name, path="/score", body=json.dumps(sample)),
+            tabs=ascode.request(self.endpoint.name, path=self.endpoint.scoring_path, body=json.dumps(sample)),
             group="request",
             uses_keys=self.endpoint.auth_mode == AuthMode.KEY,
         )

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import psutil
 
 from apps.compute.drivers import cgroups, isolation, sandbox
 from apps.compute.drivers.base import (
+    GRPC_SOCKET_NAME,
     SOCKET_NAME,
     DriverUnavailable,
     Failure,
@@ -34,6 +34,7 @@ from apps.compute.drivers.base import (
     State,
     Usage,
 )
+from apps.compute.drivers.files import is_socket
 from apps.compute.drivers.isolation import Isolation, Level
 from apps.compute.drivers.process import logs, validation
 from apps.compute.drivers.process.state import Folder, Process, Store, boot_id, read_json, write_json
@@ -238,7 +239,8 @@ class ProcessDriver:
             for path in shim["cgroups"]:
                 with contextlib.suppress(OSError):  # goes with the installation's last replica
                     Path(path).parent.rmdir()
-        Path(shim["socket"]).unlink(missing_ok=True)
+        for socket in (Path(shim["socket"]), Path(shim["socket"]).with_name(GRPC_SOCKET_NAME)):
+            socket.unlink(missing_ok=True)
 
     def forget(self, handle: Handle) -> None:
         self.stop(handle, grace_s=0.0)
@@ -301,13 +303,6 @@ def refused(text: str, folder: Folder) -> None:
     if kind == "image":
         raise ImageError(message)
     raise DriverUnavailable(message)
-
-
-def is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(os.lstat(path).st_mode)
-    except OSError:
-        return False
 
 
 def clear_cgroup(path: Path, deadline: float) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import select
 import signal
-import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from apps.compute.drivers.base import FAILURE_NAME, Failure
+from apps.compute.drivers.files import locked, read_failure
 
 JSON_BYTES = 1024 * 1024
-FAILURE_BYTES = 64 * 1024
-CODE_CHARS, MESSAGE_CHARS, EVIDENCE_CHARS = 80, 2000, 16_000
 LOCKS = 64
 
 
@@ -89,16 +86,6 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 @dataclass(frozen=True)
 class Folder:
     """One replica's files."""
@@ -119,37 +106,7 @@ class Folder:
         return read_json(self.file("exit.json"))
 
     def failure(self) -> Failure | None:
-        """What the replica wrote about its end: text of a stranger, so it is cut, cleaned and never followed."""
-        try:
-            fd = os.open(self.run / "s" / FAILURE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-                return None
-            raw = os.read(fd, FAILURE_BYTES)
-        finally:
-            os.close(fd)
-        try:
-            value = json.loads(raw)
-        except (ValueError, RecursionError):
-            return Failure(
-                "unreadable",
-                "The replica left a failure report that is no JSON.",
-                clean(raw.decode(errors="replace"), EVIDENCE_CHARS),
-            )
-        if not isinstance(value, dict):
-            return None
-        code, message, evidence = (value.get(key, "") for key in ("code", "message", "evidence"))
-        return Failure(clean(code, CODE_CHARS), clean(message, MESSAGE_CHARS), clean(evidence, EVIDENCE_CHARS))
-
-
-def clean(value: object, limit: int) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    # Lone surrogates and NUL are valid JSON, but neither UTF-8 nor a database takes them.
-    text = text[:limit].encode("utf-8", "replace").decode()
-    return "".join(char for char in text if char in "\n\t" or char.isprintable())
+        return read_failure(self.run / "s" / FAILURE_NAME)
 
 
 class Store:
