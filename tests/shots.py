@@ -36,6 +36,7 @@ CONSOLE = {
     "console-caches": "/console/caches/",
     "console-health": "/console/health/",
     "console-limits": "/console/limits/",
+    "console-targets": "/console/compute/computetarget/",
     "console-instance-types": "/console/compute/instancetype/",
     "console-audit": "/console/core/auditrecord/",
 }

@@ -11,6 +11,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html, format_html_join
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -34,7 +35,7 @@ def bar(line: Line) -> Any:
 
 
 def usage_table(title: str, lines: Iterable[Line]) -> Table:
-    rows = [(line.word, bar(line), line.free_text or html.NONE) for line in lines]
+    rows = [(capfirst(line.word), bar(line), line.free_text or html.NONE) for line in lines]
     return Table(title, (_("Amount"), _("Reserved"), _("Free")), rows)
 
 

@@ -25,6 +25,8 @@ EXPECTED = {
     "operations": {"get": READ},
     "operations/<uuid:operation>": {"get": READ},
     "requests/<str:request_id>": {"get": READ},
+    "instanceTypes": {"get": READ},
+    "usages": {"get": READ},
     "uploads": {"post": WRITE},
     **{f"{kind}": {"get": READ} for kind in ("models", "environments", "codes")},
     **{f"{kind}/<str:name>": {"get": READ, "put": WRITE} for kind in ("models", "environments", "codes")},

@@ -62,7 +62,7 @@ def test_what_fits_is_held_and_what_does_not_is_refused_in_peoples_units(workspa
         hold(workspace, "iris/green", size=Size(2500, GIB))
     problem = caught.value
     assert (problem.code, problem.entry.azure) == ("no-capacity", "OutOfQuota")
-    assert problem.message == "Not enough CPU on local processes: 2.5 cores asked, 1 cores free."
+    assert problem.message == "Not enough CPU on local processes: 2.5 cores asked, 1 core free."
     with pytest.raises(Problem, match=r"1\.5 GiB asked, 1 GiB free"):
         hold(workspace, "iris/green", size=Size(100, GIB * 3 // 2))
     assert not Reservation.objects.filter(owner_key="iris/green").exists()
@@ -72,7 +72,7 @@ def test_what_fits_is_held_and_what_does_not_is_refused_in_peoples_units(workspa
 def test_a_change_counts_by_its_difference_and_less_is_never_refused(workspace):
     hold(workspace, instances=3)
     hold(workspace, instances=4)
-    with pytest.raises(Problem, match="1 cores asked, 0 cores free"):
+    with pytest.raises(Problem, match="1 core asked, 0 cores free"):
         hold(workspace, instances=5)
     ComputeTarget.objects.filter(pk="process").update(cpu_milli=1000)  # IT took some away
     hold(workspace, instances=4)
@@ -101,7 +101,7 @@ def test_two_targets_of_one_machine_share_it_until_it_is_divided(workspace):
     ComputeTarget.objects.update(cpu_milli=None, mem_bytes=None, overcommit_cpu=1, overcommit_memory=100)
     cores = domain.machine()[0]
     hold(workspace, size=Size(cores, GIB))
-    with pytest.raises(Problem, match="on containers: 1 cores asked, 0 cores free"):
+    with pytest.raises(Problem, match="on containers: 1 core asked, 0 cores free"):
         hold(workspace, "iris/green", target="docker")
     hold(workspace, size=Size(cores, GIB), target="docker")  # it moves, and holds no more than before
     change("docker", cpu_milli=8000)

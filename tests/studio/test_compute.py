@@ -73,7 +73,7 @@ def test_a_size_that_does_not_fit_is_greyed_out_with_the_reason(priced, workspac
     page = text(browser("dan").get("/w/lab/create/deployment"))
     assert "1 CPU · 1 GiB" in page
     assert "0.125 USD an hour" in page
-    assert "1 cores of the quota of CPU free" in page
+    assert "1 core of the quota of CPU free" in page
     form = DeployForm(workspace=workspace)
     assert "medium" in form.fields["instance_type"].widget.reasons
     assert "small" not in form.fields["instance_type"].widget.reasons

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Sum
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from apps.accounts.models import Workspace
 from apps.compute.domain.sizes import size_of
@@ -38,7 +39,7 @@ WORDS: dict[str, str | Promise] = {
 def told(amount: str, value: int) -> str:
     """An amount in people's units."""
     if amount == "cpu_milli":
-        return str(_("%(cores)s cores")) % {"cores": cores(value)}
+        return ngettext("%(cores)s core", "%(cores)s cores", 1 if value == 1000 else 2) % {"cores": cores(value)}  # noqa: PLR2004
     return gib(value) if amount == "mem_bytes" else str(value)
 
 
