@@ -154,6 +154,12 @@ RULES: Sequence[Rule] = (
         "The server runs without rights: listen above port 1024 and write below /tmp only.",
     ),
     rule(
+        r"(?:chown|setuid|setgid|setgroups|initgroups)\b.*(?:Operation not permitted|failed \(1)",
+        "Containers have no rights of root here: give the image a USER of its own, as the unprivileged variants of "
+        "official images do.",
+        reason="The server tried to use rights of root that it does not have.",
+    ),
+    rule(
         r"^MemoryError|: MemoryError", "Choose an instance type with more memory.", reason="The memory did not suffice."
     ),
     rule(r"Illegal instruction", "The package needs a newer processor: take a build for this one."),
