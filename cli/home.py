@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
+import shlex
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -193,6 +195,30 @@ def env_bool(name: str, *, default: bool) -> bool:
     if raw in {"0", "false", "no", "off"}:
         return False
     raise HomeError(f"{name} must be 1 or 0, not {raw!r}.")
+
+
+def env_size(name: str, default: int) -> int:
+    """Bytes: a whole number, with `k`, `m` or `g` behind it for powers of 1024."""
+    raw = os.environ.get(name, "").strip().lower() or str(default)
+    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)b?", raw)
+    if match is None:
+        raise HomeError(f"{name} must be a size such as 512m or 4g, not {raw!r}.")
+    return int(match[1]) * {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}[match[2]]
+
+
+def env_pairs(name: str) -> dict[str, str]:
+    """`NAME=value` words, quoted as in a shell. What is wrong is told without the values, which may be secret."""
+    try:
+        words = shlex.split(os.environ.get(name, ""))
+    except ValueError as error:
+        raise HomeError(f"{name} is not understood: {error}.") from None
+    pairs = [word.partition("=") for word in words]
+    wrong = [
+        number for number, (key, sign, _) in enumerate(pairs, 1) if not sign or not re.fullmatch(r"[A-Za-z_]\w*", key)
+    ]
+    if wrong:
+        raise HomeError(f"{name} must be words of the form NAME=value; word {wrong[0]} is not.")
+    return {key: value for key, _, value in pairs}
 
 
 def docker_url() -> str:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from django.utils.translation import gettext_lazy as _
 
-from cli.home import Home, docker_url, env_bool, env_int
+from cli.home import Home, docker_url, env_bool, env_int, env_pairs, env_size
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Home.from_environment()
@@ -271,9 +271,11 @@ LIMITS = {
     "upload_files": 50_000,
 }
 START_DEADLINE_S = env_int("PORTWAY_START_DEADLINE_S", 300)
+CURRENCY = os.environ.get("PORTWAY_CURRENCY", "USD")  # of the prices IT gives instance types; shown, never billed
 DEFAULT_DRIVER = os.environ.get("PORTWAY_DRIVER", "process")
 DOCKER_URL = docker_url()  # the container engine; empty: there is none, or it shall not be used
 BASE_IMAGE = os.environ.get("PORTWAY_BASE_IMAGE", "python:3.11-slim")  # of Python environments that name no image
+TRITON_IMAGE = os.environ.get("PORTWAY_TRITON_IMAGE", "")  # instead of the server of the nvidia-pytriton package
 ISOLATION_REQUIRED = os.environ.get(
     "PORTWAY_ISOLATION", ""
 )  # the least level replicas may run at; empty: the best there is
@@ -328,3 +330,13 @@ UV_CACHE_DIR = os.environ.get(
     "PORTWAY_UV_CACHE", ""
 )  # uv's own cache unless set; best on the file system of the environments
 ALLOW_SOURCE_BUILDS = env_bool("PORTWAY_ALLOW_SOURCE_BUILDS", default=False)
+
+PULL_IMAGES = env_bool("PORTWAY_PULL_IMAGES", default=True)
+PULL_TIMEOUT_S = env_int("PORTWAY_PULL_TIMEOUT_S", 1800)
+BUILD_TIMEOUT_S = env_int("PORTWAY_BUILD_TIMEOUT_S", 3600)
+BUILD_MEMORY = env_size("PORTWAY_BUILD_MEMORY", 4 * 2**30)
+BUILD_CONTEXT_BYTES = env_size("PORTWAY_BUILD_CONTEXT", 2**30)  # of one build context
+BUILD_NETWORK = os.environ.get("PORTWAY_BUILD_NETWORK", "bridge")  # containers of builds need the package index
+BUILD_CA = os.environ.get("PORTWAY_BUILD_CA", "")
+BUILD_INDEX_URL = os.environ.get("PORTWAY_BUILD_INDEX_URL", "")  # may hold a password: it is never logged
+BUILD_ARGS = env_pairs("PORTWAY_BUILD_ARGS")

@@ -37,6 +37,7 @@ START_SECONDS = 20.0
 DRAIN_SECONDS = 1.0
 SWEEP_SECONDS = 10.0
 FAST_POLL, SLOW_POLL, FAST_POLL_SECONDS = 0.05, 1.0, 60.0
+GRPC_SOCKET = "g.sock"
 SIGNAL_BASE = 128
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -555,7 +556,7 @@ class Shim:
         while self.status is None:
             self.pump(self.pause())
             self.reap()
-            self.follow_socket()
+            self.follow_sockets()
             if self.stopping:
                 self.begin_stop()
             if self.stop_at is not None and time.monotonic() >= self.stop_at:
@@ -630,13 +631,21 @@ class Shim:
                     if self.status is None:
                         self.status = status
 
-    def follow_socket(self) -> None:
+    def doors(self) -> list[str]:
+        """Where callers find the replica: its socket last, for when that is there it counts as listening."""
+        return [os.path.join(os.path.dirname(self.spec["socket"]), GRPC_SOCKET), self.spec["socket"]]
+
+    def follow_sockets(self) -> None:
+        for link in self.doors():
+            self.follow(os.path.join(self.spec["run"], "s", os.path.basename(link)), link)
+
+    @staticmethod
+    def follow(source: str, link: str) -> None:
         """Give callers a hard link to the socket, in a folder the replica cannot write.
 
         With the replica's own path, a hostile model could swap its socket for a symbolic link to another service's and
         have the gateway talk to that.
         """
-        source, link = os.path.join(self.spec["run"], "s", os.path.basename(self.spec["socket"])), self.spec["socket"]
         with contextlib.suppress(OSError):
             there = os.lstat(source)
             if not stat.S_ISSOCK(there.st_mode):
@@ -682,7 +691,8 @@ class Shim:
     # -- end
 
     def finish(self) -> None:
-        unlink(self.spec["socket"])
+        for link in self.doors():
+            unlink(link)
         os.close(self.life)
         for group in self.cgroups.groups:
             self.cgroups.empty(group["path"])

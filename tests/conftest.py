@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 
 from tests.browser import chromium, open_page  # noqa: F401 -- fixtures
+from tests.engine import docker_client, engine  # noqa: F401 -- fixtures
 
 SKIPPED: list[str] = []
 

@@ -122,9 +122,10 @@ def make_operation(endpoint, kind="online-deployment.create", *, steps=(), **val
 def make_world(workspace, actor=None):
     """One of everything a page can be about."""
     from apps.accounts.domain import create_token
-    from apps.compute.domain import seed_instance_types
+    from apps.compute.domain import seed_instance_types, seed_targets
 
     seed_instance_types()
+    seed_targets()
     model = make_model(workspace, "iris")
     environment = make_environment(workspace)
     endpoint = make_endpoint(workspace, "flowers", traffic={"blue": 90, "green": 10}, created_by=actor)

@@ -30,6 +30,7 @@ class World:
         gateway.forget_publication()
         compute.driver.cache_clear()
         compute.seed_instance_types()
+        compute.seed_targets()
         self.workspace = Workspace.objects.create(name="lab")
         self.actor = User.objects.create_user(username="olga", password="a long password")
         Membership.objects.create(user=self.actor, workspace=self.workspace, role="owner")
@@ -109,6 +110,9 @@ class World:
                 return answer.status, answer.headers, text.decode()
         finally:
             link.close()
+
+    def fresh_named(self, name):
+        return OnlineEndpoint.objects.get(name=name)
 
     def fresh(self, endpoint):
         return OnlineEndpoint.objects.get(pk=endpoint.pk)

@@ -25,6 +25,7 @@ from apps.registry.models import (
     EnvironmentVersion,
     Model,
     ModelVersion,
+    Tree,
 )
 from apps.registry.queries import newest_and_next, with_versions
 
@@ -223,12 +224,15 @@ class EnvironmentKind:
 
     def properties_of(self, version: EnvironmentVersion) -> dict[str, Any]:
         optional = {"condaFile": version.conda_file, "requirements": version.requirements, "image": version.image}
-        shown = {key: value for key, value in optional.items() if value}
+        shown: dict[str, Any] = {key: value for key, value in optional.items() if value}
+        if version.build_context_id:
+            shown["build"] = {"contextUri": context_uri(version), "dockerfilePath": version.dockerfile_path}
         if version.inference_config:
             shown["inferenceConfig"] = version.inference_config
         return {**shown, "osType": version.os_type, "environmentType": "UserCreated"}
 
     def register(self, name: str, version: str, given: dict[str, Any], common: dict[str, Any]) -> tuple[Any, bool]:
+        build = given.get("build") or {}
         return domain.register_environment(
             workspace=self.workspace,
             name=name,
@@ -236,10 +240,24 @@ class EnvironmentKind:
             image=given.get("image") or "",
             conda_file=given.get("condaFile") or "",
             requirements=given.get("requirements") or "",
+            build_context=self._context(name, version, build["contextUri"]) if build else None,
+            dockerfile_path=build.get("dockerfilePath") or "",
             inference_config=given.get("inferenceConfig"),
             actor=self.request.user,
             **common,
         )
+
+    def _context(self, name: str, version: str, uri: str) -> Tree:
+        rows = EnvironmentVersion.objects.filter(asset__workspace=self.workspace, asset__name=name, version=version)
+        found = rows.select_related("asset", "build_context").first()
+        if found is not None and found.build_context is not None and uri == context_uri(found):
+            tree: Tree = found.build_context  # a PUT of what GET gave: archive, restore
+            return tree
+        return sources.context_of(uri, workspace=self.workspace, actor=self.request.user)
+
+
+def context_uri(version: EnvironmentVersion) -> str:
+    return f"portway://environments/{version.asset.name}/{version.version}"
 
 
 class CodeKind:

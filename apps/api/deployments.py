@@ -13,6 +13,7 @@ from apps.api import arm
 from apps.api import serializers as shapes
 from apps.api.online import ANY, EndpointView
 from apps.api.views import WorkspaceView, listing, one
+from apps.compute import quantities
 from apps.core.durations import duration, duration_ms
 from apps.core.errors import Problem
 from apps.core.models import OperationStep
@@ -50,6 +51,8 @@ def show_deployment(deployment: OnlineDeployment) -> dict[str, Any]:
     }
     probes = {"livenessProbe": deployment.liveness_probe, "readinessProbe": deployment.readiness_probe}
     properties |= {name: probe for name, probe in probes.items() if probe}
+    if deployment.resources:
+        properties["containerResourceRequirements"] = quantities.as_wire(deployment.resources)
     if deployment.code is not None:
         properties["codeConfiguration"] = {
             "codeId": _asset_id(workspace, "codes", deployment.code),
@@ -121,6 +124,7 @@ class DeploymentView(EndpointView):
             "environment_variables": given.get("environmentVariables"),
             "model_mount_path": given.get("modelMountPath"),
             "instance_type": given.get("instanceType"),
+            "resources": quantities.from_wire(given.get("containerResourceRequirements") or {}),
             "instance_count": (body.get("sku") or {}).get("capacity"),
             "request_timeout_ms": _milliseconds(requests, "requestTimeout"),
             "max_concurrent_requests": requests.get("maxConcurrentRequestsPerInstance"),

@@ -123,6 +123,29 @@ class Probe(Strict):
     successThreshold = optional(serializers.IntegerField, min_value=1)  # noqa: N815
 
 
+class ContainerResources(Strict):
+    """Kubernetes' quantities; the domain reads them. Its own name of a GPU is taken too."""
+
+    cpu = optional(serializers.CharField, max_length=40)
+    memory = optional(serializers.CharField, max_length=40)
+    gpu = optional(serializers.CharField, max_length=40)
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping) and NVIDIA in data:
+            if "gpu" in data:
+                raise serializers.ValidationError(f"name gpu or {NVIDIA}, not both")
+            data = {("gpu" if key == NVIDIA else key): value for key, value in data.items()}
+        return super().to_internal_value(data)
+
+
+class ContainerResourceRequirements(Strict):
+    containerResourceRequests = ContainerResources(required=False, allow_null=True)  # noqa: N815
+    containerResourceLimits = ContainerResources(required=False, allow_null=True)  # noqa: N815
+
+
+NVIDIA = "nvidia.com/gpu"
+
+
 class ScaleSettings(Strict):
     scaleType = AnyCase(["Default"])  # noqa: N815
 
@@ -137,6 +160,7 @@ class DeploymentProperties(Strict):
     environmentId = optional(serializers.CharField)  # noqa: N815
     environmentVariables = TextMap(required=False, allow_null=True)  # noqa: N815
     instanceType = optional(serializers.CharField)  # noqa: N815
+    containerResourceRequirements = ContainerResourceRequirements(required=False, allow_null=True)  # noqa: N815
     appInsightsEnabled = optional(serializers.BooleanField)  # noqa: N815
     scaleSettings = ScaleSettings(required=False, allow_null=True)  # noqa: N815
     requestSettings = RequestSettings(required=False, allow_null=True)  # noqa: N815
@@ -200,9 +224,19 @@ class InferenceConfig(Strict):
     scoringRoute = Route()  # noqa: N815
 
 
+class BuildContext(Strict):
+    contextUri = serializers.CharField(max_length=1000)  # noqa: N815
+    dockerfilePath = optional(serializers.CharField, max_length=400)  # noqa: N815
+
+
+class BuildBody(Strict):
+    driver = optional(serializers.ChoiceField, choices=["process", "docker"])
+
+
 class EnvironmentProperties(AssetProperties):
     echoed = AssetProperties.echoed | {"environmentType"}
     image = optional(serializers.CharField, max_length=500)
+    build = BuildContext(required=False, allow_null=True)
     condaFile = optional(serializers.CharField, trim_whitespace=False)  # noqa: N815
     requirements = optional(serializers.CharField, trim_whitespace=False)
     osType = optional(AnyCase, choices=["Linux"])  # noqa: N815

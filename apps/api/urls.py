@@ -8,7 +8,7 @@ from csp.decorators import csp_update
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from apps.api import assets, deployments, discovery, health, metrics, mlflow, online, workspaces
+from apps.api import assets, builds, compute, deployments, discovery, health, metrics, mlflow, online, workspaces
 
 ARM = (
     "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
@@ -34,15 +34,21 @@ def asset_urls(kind: Any) -> list[URLPattern]:
 # Swagger UI sets styles inline; its script is served as a file of its own
 docs = csp_update({"style-src": ["'unsafe-inline'"]})(SpectacularSwaggerSplitView.as_view(url_name="openapi"))
 
+ENVIRONMENT = "environments/<str:name>/versions/<str:version>"
 ENDPOINT = "onlineEndpoints/<str:endpoint>"
 DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
 workspace_urls: list[URLPattern] = [
     path("operations", workspaces.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation>", workspaces.Operation.as_view(), name="operation"),
+    path("operations/<uuid:operation>/log", workspaces.OperationLog.as_view(), name="operation-log"),
     path("requests/<str:request_id>", workspaces.RequestSearch.as_view(), name="request"),
+    path("instanceTypes", compute.InstanceTypes.as_view(), name="instance-types"),
+    path("usages", compute.Usages.as_view(), name="usages"),
     path("uploads", assets.Uploads.as_view(), name="uploads"),
     *asset_urls(assets.ModelKind),
     *asset_urls(assets.EnvironmentKind),
+    path(f"{ENVIRONMENT}/builds", builds.Builds.as_view(), name="environment-builds"),
+    path(f"{ENVIRONMENT}/build", builds.Build.as_view(), name="environment-build"),
     *asset_urls(assets.CodeKind),
     path("onlineEndpoints", online.Endpoints.as_view(), name="endpoints"),
     path(ENDPOINT, online.Endpoint.as_view(), name="endpoint"),

@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from apps.accounts.models import Workspace as WorkspaceRow
 from apps.accounts.policy import visible_workspaces
 from apps.api import arm
-from apps.api.views import WorkspaceView, listing, one
+from apps.api.views import WorkspaceView, listing, number, one
 from apps.core import leases
 from apps.core.errors import Problem, envelope
 from apps.core.models import Operation as OperationRow
@@ -24,6 +24,7 @@ from apps.core.models import OperationState, OperationStep
 from apps.endpoints.requests import as_json, find_request
 
 ANY = OpenApiTypes.OBJECT
+MOST_TAIL = 10**12
 AZURE_STATUS = {
     OperationState.QUEUED: "InProgress",
     OperationState.RUNNING: "InProgress",
@@ -114,6 +115,32 @@ class Operation(WorkspaceView):
         rows = OperationRow.objects.filter(workspace=self.workspace.name, pk=operation).prefetch_related("steps")
         found = one(rows, "operation", str(operation))
         return Response(show_operation(found), headers={"Retry-After": "1"} if found.live else {})
+
+
+class OperationLog(WorkspaceView):
+    """What a step has printed since `offset`; asked again and again with the offset of the answer, it is a tail."""
+
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, operation: UUID, **_: Any) -> Response:
+        rows = OperationRow.objects.filter(workspace=self.workspace.name, pk=operation)
+        found = one(rows, "operation", str(operation))
+        offset = number(request.query_params.get("offset") or "0", "offset", most=MOST_TAIL)
+        name = request.query_params.get("step", "")
+        step = found.steps.filter(**({"name": name} if name else {})).order_by("-position").first()
+        if name and step is None:
+            raise Problem("not-found", kind="step", name=name)
+        start, log = (step.log_start, step.log) if step else (0, "")
+        text = log[max(0, offset - start) :]
+        return Response(
+            {
+                "step": step.name if step else None,
+                "text": text,
+                "offset": max(offset, start + len(log)),
+                "omitted": max(0, start - offset),
+                "status": AZURE_STATUS[OperationState(found.state)],
+            },
+            headers={"Retry-After": "1"} if found.live else {},
+        )
 
 
 class RequestSearch(WorkspaceView):

@@ -10,3 +10,25 @@ class BuildState(models.TextChoices):
     @property
     def tone(self) -> str:
         return {"building": "running", "succeeded": "ok", "failed": "failed"}[self]
+
+
+class BuildKind(models.TextChoices):
+    PACKAGES = "packages", _("Packages")
+    IMAGE = "image", _("Image, built here")
+    PULLED = "pulled", _("Image, pulled")
+
+
+class Outcome(models.TextChoices):
+    """How one attempt to make an environment runnable ended."""
+
+    RUNNING = "running", _("Running")
+    BUILT = "built", _("Built")
+    FOUND = "found", _("Found, nothing to build")
+    FAILED = "failed", _("Failed")
+    CANCELED = "canceled", _("Canceled")
+    INTERRUPTED = "interrupted", _("Interrupted")
+
+    @property
+    def tone(self) -> str:
+        tones = {"running": "running", "built": "ok", "found": "ok", "failed": "failed"}
+        return tones.get(self, "idle")

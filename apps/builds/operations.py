@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 
 from apps.builds import domain, prune, uv
-from apps.builds.versions import spec_of
+from apps.builds.versions import driver_of, spec_of
 from apps.core import disk
 from apps.core.errors import Problem
 from apps.core.operations import Run, handles
@@ -18,7 +18,9 @@ def build_environment(run: Run) -> None:
     if version is None:
         raise Problem("not-found", kind="environment", name=run.operation.target)
     with run.step("environment"):
-        domain.ensure(spec_of(version), log=run.log, check=run.check)
+        spec = spec_of(version)
+        driver = run.payload.get("driver") or driver_of(spec)
+        domain.ensure(spec, driver=driver, log=run.log, check=run.check, operation=run.operation)
 
 
 @handles("environments.prune", steps=("prune",), cancelable=True)
@@ -48,4 +50,7 @@ def prune_packages(run: Run) -> None:
             )
         except uv.UvError as error:
             raise Problem("build-unavailable", reason="uv could not prune its cache.", evidence=str(error)) from None
+        dropped = prune.prune_apart()
+        if dropped:
+            run.log(f"caches of {dropped} images removed")
         run.log(f"now {disk.measure(folder, seconds=20.0).total // 2**20} MiB")

@@ -1,7 +1,8 @@
-"""Environments and downloaded packages on disk: what there is, who uses it, and taking away what nobody does.
+"""Environments, images and downloaded packages: what there is, who uses it, and taking away what nobody does.
 
 An environment is in use while a replica set was made from it: that covers what runs, what is being started and what an
 administrator holds. One that was asked for a moment ago is kept as well: its replica set may not have been written yet.
+Images that were here before us are none of ours; one that we pulled goes only when somebody names it.
 """
 
 from __future__ import annotations
@@ -21,15 +22,31 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from docker.errors import ImageNotFound
 
-from apps.builds import uv
-from apps.builds.domain import lock_of
-from apps.builds.enums import BuildState
-from apps.builds.models import Build
+from apps.builds import engine, images
+from apps.builds.cache import apart, cache_folder
+from apps.builds.engine import Api
+from apps.builds.enums import BuildKind, BuildState
+from apps.builds.models import Build, ImageFacts
+from apps.builds.spec import lock_of
 from apps.compute.models import ReplicaSet
 from apps.core import disk, operations
 from apps.core.errors import Problem
 from apps.core.models import Operation
+
+__all__ = [
+    "Plan",
+    "Stored",
+    "cache_folder",
+    "measure_some",
+    "plan",
+    "prune",
+    "prune_cache",
+    "remove",
+    "stored",
+    "users",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +60,9 @@ MEASURE_S, MEASURED_AT_ONCE = 20.0, 20
 
 @dataclass(frozen=True)
 class Stored:
-    """An environment on disk. `users`: the deployments (as "endpoint/deployment") whose instances run from it.
+    """An environment on disk, or an image on the engine.
 
+    `users`: the deployments (as "endpoint/deployment") whose instances run from it.
     `size`: None while nobody has measured it.
     """
 
@@ -81,10 +99,11 @@ class Plan:
 
 
 def users() -> dict[str, list[str]]:
-    """Environment folder → who uses it."""
+    """Environment folder, or image id → who uses it."""
     found: dict[str, list[str]] = {}
-    for spec, owner in ReplicaSet.objects.values_list("spec__mounts", "owner_key").order_by("owner_key"):
-        for source, _target in spec or ():
+    rows = ReplicaSet.objects.values_list("spec__mounts", "spec__image", "owner_key").order_by("owner_key")
+    for mounts, image, owner in rows:
+        for source in [*(source for source, _target in mounts or ()), *([image] if image else [])]:
             found.setdefault(source, [])
             if owner not in found[source]:
                 found[source].append(owner)
@@ -95,7 +114,7 @@ def stored(builds: Iterable[Build] | None = None) -> list[Stored]:
     """Environments with their size, as far as it is known, and users. No disk is walked: see `measure_some`."""
     used = users()
     return [
-        Stored(build, build.size_bytes, tuple(used.get(build.path, ())))
+        Stored(build, build.size_bytes, tuple(used.get(build.image_id if build.is_image else build.path, ())))
         for build in (Build.objects.all() if builds is None else builds)
     ]
 
@@ -126,6 +145,8 @@ def plan(*, unused_days: int | None = None, budget_bytes: int | None = None, key
         why = each.kept_because
         if not why and wanted is not None and each.build.pk not in wanted:
             why = _("not chosen")
+        if not why and wanted is None and each.build.kind == BuildKind.PULLED:
+            why = _("pulled, so it goes only when it is chosen")
         if not why and wanted is None:
             why = _still_wanted(each, total, unused_days, budget_bytes)
         if why:
@@ -179,6 +200,8 @@ def remove(key: str) -> str:
     build = Build.objects.filter(pk=key).first()
     if build is None:
         return _("gone already")
+    if build.is_image:
+        return _remove_image(build)
     folder = Path(build.path) if build.path else None
     trash = Path(settings.HOME.environments) / f"trash-{uuid.uuid4().hex}"
     names = sorted({key[:20], *(each[:20] for each in build.requests.values_list("pk", flat=True))})
@@ -200,6 +223,41 @@ def remove(key: str) -> str:
         return _("it is being built")
     shutil.rmtree(trash, ignore_errors=True)
     return ""
+
+
+def _remove_image(build: Build) -> str:
+    """Under the lock nobody builds or finds it. The image goes first: killed in between, the row is taken next time."""
+    try:
+        with lock_of(build.pk, _give_up):
+            fresh = Build.objects.filter(pk=build.pk).first()
+            if fresh is None:
+                return _("gone already")
+            why = stored([fresh])[0].kept_because
+            if why:
+                return why
+            with engine.connected() as api:
+                if not images.drop(api, _name_of(api, fresh)):
+                    return _("a container or another image needs it")
+            fresh.delete()
+            if not Build.objects.filter(image_id=fresh.image_id).exists():
+                ImageFacts.objects.filter(pk=fresh.image_id).delete()
+    except _Busy:
+        return _("it is being built")
+    return ""
+
+
+def _name_of(api: Api, build: Build) -> str:
+    """What to take from the engine; "" for nothing: what is called so by now is not what we put there."""
+    try:
+        if build.state != BuildState.SUCCEEDED:  # the layers that a failed build had made: never named by anybody
+            found = images.inspect(api, build.image_id) if build.image_id else {}
+            return build.image_id if found and not found.get("RepoTags") else ""
+        found = images.inspect(api, build.image)
+    except ImageNotFound:
+        return ""
+    labels = (found.get("Config") or {}).get("Labels") or {}
+    ours = build.kind == BuildKind.PULLED or labels.get(images.BUILT_BY) == settings.HOME.installation
+    return build.image if ours and found["Id"] == build.image_id else ""
 
 
 class _Busy(Exception):  # noqa: N818 -- a condition
@@ -226,17 +284,19 @@ def sweep_trash() -> None:
 # ---- uv's cache of downloaded packages
 
 
-def cache_folder() -> Path:
-    """Where uv keeps what it downloaded. Asks uv when the settings name no folder."""
-    if settings.UV_CACHE_DIR:
-        return Path(settings.UV_CACHE_DIR)
-    told = uv.run(["cache", "dir"], cache="", timeout_s=10.0, log=lambda _line: None, check=lambda: None)
-    return Path(told.strip())
-
-
 @transaction.atomic
 def prune_cache(*, actor: Any) -> Operation:
     """Drop packages from uv's cache that no environment links to any more. Raises Problem "busy"."""
     return operations.start(
         "packages.prune", workspace="", target="installation/package-cache", lock=LOCK, actor=actor, payload={}
     )
+
+
+def prune_apart() -> int:
+    """Drop the caches of images that nobody built for within the hour; how many. No build takes that long."""
+    dropped = 0
+    for folder in apart().glob("*"):
+        if folder.stat().st_mtime < time.time() - FRESH.total_seconds():
+            shutil.rmtree(folder, ignore_errors=True)
+            dropped += 1
+    return dropped

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 RESOLVE_S = 300.0
 INSTALL_S = 1800.0
+VENV_S = 60.0
 PROBE_S = 10.0
 LAST_LINES = 60
 OLDEST = (3, 10)  # what the scoring server runs on, see runtime/overlay.py
@@ -60,22 +61,30 @@ def binary() -> Path:
 
 
 def run(
-    arguments: Sequence[str], *, cache: str, timeout_s: float, log: Callable[[str], None], check: Callable[[], None]
+    arguments: Sequence[str],
+    *,
+    cache: str,
+    timeout_s: float,
+    log: Callable[[str], None],
+    check: Callable[[], None],
+    env: Mapping[str, str] | None = None,
 ) -> str:
     """Run uv, passing on each line of its output as it comes; returns all of stdout.
+
+    `env` is for uv alone, on top of what it gets of ours.
 
     Raises:
         UvError: it failed, or took longer than `timeout_s` seconds.
         whatever `check` raises: uv is ended first.
     """
-    env = {name: os.environ[name] for name in KEEP if name in os.environ}
-    env |= {name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_INDEX"))}
-    env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    told = {name: os.environ[name] for name in KEEP if name in os.environ}
+    told |= {name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_INDEX"))}
+    told |= {**(env or {}), "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
     if cache:
-        env["UV_CACHE_DIR"] = cache
+        told["UV_CACHE_DIR"] = cache
     process = subprocess.Popen(
         [str(binary()), *arguments],
-        env=env,
+        env=told,
         cwd="/",  # uv reads the configuration of the project it is called in: ours depends on no folder
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -158,13 +167,10 @@ def choose(wanted: str) -> tuple[Interpreter, str]:
     The wanted minor version when it is at hand; else the nearest newer one, else the nearest older one.
     """
     own = own_interpreter()
-    if not wanted:
+    minor = minor_of(wanted)
+    if not minor:
         return own, ""
-    parts = [int(part) for part in re.findall(r"\d+", wanted)[:2]]
-    if len(parts) < 2:  # noqa: PLR2004 -- "python=3" names no minor version
-        return own, ""
-    target = (parts[0], parts[1])
-
+    target = tuple(int(part) for part in minor.split("."))
     if _numbers(own) == target:
         return own, ""
     usable = [each for each in interpreters() if _numbers(each) >= OLDEST]
@@ -176,6 +182,12 @@ def choose(wanted: str) -> tuple[Interpreter, str]:
     best = (newer or older or [own])[0]
     why = "not on this machine" if target >= OLDEST else "too old for the scoring server"
     return best, f"Python {wanted} is asked for but {why}: Python {best.version} is used instead."
+
+
+def minor_of(wanted: str) -> str:
+    """The "3.11" of "3.11.7"; empty when no minor version is named."""
+    parts = re.findall(r"\d+", wanted)[:2]
+    return f"{int(parts[0])}.{int(parts[1])}" if len(parts) == 2 else ""  # noqa: PLR2004 -- major and minor
 
 
 def _numbers(each: Interpreter) -> tuple[int, ...]:

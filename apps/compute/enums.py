@@ -24,3 +24,11 @@ class ReplicaState(models.TextChoices):
             "draining": "idle",
             "held": "idle",
         }[self]
+
+
+class Isolation(models.TextChoices):
+    """What an instance type demands of the target it runs on."""
+
+    ANY = "", _("Any")
+    SANDBOX = "sandbox", _("At least a sandbox")
+    CONTAINER = "container", _("Containers only")

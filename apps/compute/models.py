@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 
 from django.db import models
 
-from apps.compute.enums import ReplicaState
+from apps.accounts.models import Workspace
+from apps.compute.enums import Isolation, ReplicaState
 
 
 class InstanceType(models.Model):
@@ -15,6 +17,12 @@ class InstanceType(models.Model):
     name = models.CharField(max_length=60, primary_key=True)
     cpu_milli = models.PositiveIntegerField()
     mem_bytes = models.PositiveBigIntegerField()
+    gpus = models.PositiveSmallIntegerField(default=0)
+    price_hour = models.DecimalField(
+        max_digits=10, decimal_places=4, default=Decimal(0), help_text="of one instance; shown, never billed"
+    )
+    isolation = models.CharField(max_length=10, choices=Isolation.choices, default=Isolation.ANY, blank=True)
+    enabled = models.BooleanField(default=True, help_text="off: nothing new can choose it; what has it keeps it")
     position = models.PositiveSmallIntegerField(default=100)
 
     class Meta:
@@ -22,6 +30,57 @@ class InstanceType(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ComputeTarget(models.Model):
+    """Where instances run: a driver, with what IT lets it give away.
+
+    An amount that is None is measured from the machine. `overcommit_*`: how many times the amount may be reserved.
+    """
+
+    name = models.CharField(max_length=20, primary_key=True, help_text="the driver's")
+    enabled = models.BooleanField(default=True)
+    cpu_milli = models.PositiveBigIntegerField(null=True, blank=True)
+    mem_bytes = models.PositiveBigIntegerField(null=True, blank=True)
+    gpus = models.PositiveIntegerField(null=True, blank=True)
+    overcommit_cpu = models.DecimalField(max_digits=6, decimal_places=2, default=Decimal(8))
+    overcommit_memory = models.DecimalField(max_digits=6, decimal_places=2, default=Decimal(2))
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class WorkspaceCompute(models.Model):
+    """What IT decided for one workspace: where it runs, and how much it may reserve. None is unlimited."""
+
+    workspace = models.OneToOneField(Workspace, primary_key=True, on_delete=models.CASCADE, related_name="compute")
+    target = models.CharField(max_length=20, blank=True, help_text="empty: the target that fits is taken")
+    cpu_milli = models.PositiveBigIntegerField(null=True, blank=True)
+    mem_bytes = models.PositiveBigIntegerField(null=True, blank=True)
+    gpus = models.PositiveIntegerField(null=True, blank=True)
+    instances = models.PositiveIntegerField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"compute of {self.workspace}"
+
+
+class Reservation(models.Model):
+    """What a deployment holds of a target as long as it exists, all its instances together."""
+
+    owner_key = models.CharField(max_length=120, unique=True, help_text="as in ReplicaSet")
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="reservations")
+    target = models.CharField(max_length=20, db_index=True)
+    cpu_milli = models.PositiveBigIntegerField()
+    mem_bytes = models.PositiveBigIntegerField()
+    gpus = models.PositiveIntegerField(default=0)
+    instances = models.PositiveIntegerField()
+    changed_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"{self.owner_key} on {self.target}"
 
 
 class ReplicaSet(models.Model):

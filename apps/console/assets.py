@@ -131,7 +131,7 @@ class PruneEnvironments(Verb):
     form_class = ChosenForm
     sentence = gettext_lazy(
         "Environments are made again when a deployment needs them, which takes seconds to minutes. One that anything "
-        "uses is never removed."
+        "uses is never removed, and an image that was pulled only when it is chosen by itself."
     )
 
     def __init__(self, request: Any, row: Any = None) -> None:
@@ -168,6 +168,9 @@ class PruneEnvironments(Verb):
 
 
 def shown(each: prune.Stored) -> str:
+    if each.build.is_image:
+        what = each.build.get_kind_display()
+        return f"{each.build.pk[:12]} · {what} · {each.build.image} · {html.size(each.size)}"
     first = (each.build.requirements.splitlines() or [_("no packages")])[0]
     return f"{each.build.pk[:12]} · Python {each.build.python} · {first} … · {html.size(each.size)}"
 
@@ -199,11 +202,14 @@ class RemoveEnvironment(RowVerb):
 
 class Environments(ConsoleAdmin):
     heading = gettext_lazy("Environments")
-    hint = gettext_lazy("Python environments on disk. Equal requirements share one, whatever workspace asks.")
+    hint = gettext_lazy(
+        "Python environments on disk, and the images that were built or pulled for them. Equal requests share one, "
+        "whatever workspace asks."
+    )
     nothing = gettext_lazy("No environment has been built yet.")
-    list_display = ("key_word", "state_word", "python", "first", "size", "users", "last_used")
-    list_filter = ("state", "python")
-    search_fields = ("key", "requirements", "lock")
+    list_display = ("key_word", "kind_word", "state_word", "python", "first", "size", "users", "last_used")
+    list_filter = ("kind", "driver", "state", "python")
+    search_fields = ("key", "requirements", "lock", "image", "image_id")
     ordering = ("-last_used_at",)
     list_verbs = (PruneEnvironments,)
     verbs = (RemoveEnvironment,)
@@ -219,8 +225,14 @@ class Environments(ConsoleAdmin):
     def state_word(self, row: Build) -> Any:
         return html.state(row.tone, row.get_state_display())
 
-    @display(description=gettext_lazy("Requirements"))
+    @display(description=gettext_lazy("Kind"), ordering="kind")
+    def kind_word(self, row: Build) -> Any:
+        return row.get_kind_display()
+
+    @display(description=gettext_lazy("Requirements or image"))
     def first(self, row: Build) -> Any:
+        if row.is_image:
+            return html.mono(row.image)
         lines = row.requirements.splitlines()
         return html.mono(", ".join(lines[:2])[:60] + (f" +{len(lines) - 2}" if len(lines) > 2 else ""))  # noqa: PLR2004
 
@@ -247,11 +259,14 @@ class Environments(ConsoleAdmin):
             problem=row.error,
             log=row.log,
             facts=(
+                (_("Kind"), row.get_kind_display()),
+                (_("Compute"), row.driver),
                 (_("Python"), row.python),
                 (_("Size"), html.size(row.stored.size)),
                 (_("Built"), html.ago(row.finished_at)),
                 (_("Last used"), html.ago(row.stored.last_used)),
-                (_("Folder"), html.mono(row.path)),
+                *([(_("Folder"), html.mono(row.path))] if row.path else []),
+                *([(_("Image"), html.mono(row.image)), (_("Image id"), html.mono(row.image_id))] if row.image else []),
                 (_("Took"), html.took(row.started_at, row.finished_at)),
             ),
             tables=(

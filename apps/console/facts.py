@@ -21,6 +21,7 @@ from apps.compute import domain as compute
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica
 from apps.core import disk
+from apps.core.errors import Problem
 from apps.core.models import Operation, OperationState
 from apps.gateway import certificates
 from cli import checks
@@ -128,6 +129,16 @@ def isolation() -> list[Isolation]:
     for name, level, count in rows.order_by("isolation"):
         reached.setdefault(name, []).append((level, count))
     return [_isolation(name, reached.get(name, [])) for name in compute.drivers()]
+
+
+def isolation_of(name: str) -> Isolation:
+    """What one driver reaches; the reason when it cannot be asked, or is not there."""
+    rows = Replica.objects.filter(set__driver=name).exclude(isolation="")
+    reached = list(rows.values_list("isolation").annotate(Count("pk")).order_by("isolation"))
+    try:
+        return _isolation(name, reached)
+    except Problem as problem:
+        return Isolation(name, "", "", [], [], reached, problem.message)
 
 
 def _isolation(name: str, reached: list[tuple[str, int]]) -> Isolation:

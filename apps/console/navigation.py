@@ -47,6 +47,7 @@ def groups(_request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _item(_("Health"), "zap", "health"),
                 _item(_("Limits"), "sliders-horizontal", "limits"),
+                _item(_("Compute targets"), "memory-stick", "compute_computetarget_changelist"),
                 _item(_("Instance types"), "cpu", "compute_instancetype_changelist"),
                 _item(_("Audit"), "scroll-text", "core_auditrecord_changelist"),
             ],

@@ -17,6 +17,8 @@ from apps.accounts.models import Membership, PersonalToken, Role, User, Workspac
 from apps.accounts.people import sole_workspaces
 from apps.console import html, member_verbs, user_verbs
 from apps.console.base import ConsoleAdmin, Detail, Table, about, audit_table
+from apps.console.compute import workspace_tables
+from apps.console.compute_verbs import ChangeWorkspaceCompute
 from apps.console.site import site
 from apps.core.models import AuditRecord
 from apps.endpoints.models import OnlineEndpoint
@@ -117,7 +119,7 @@ class Workspaces(ConsoleAdmin):
     search_fields = ("name", "display_name", "memberships__user__username")
     ordering = ("name",)
     list_verbs = (member_verbs.CreateWorkspace,)
-    verbs = (member_verbs.GiveRoleHere, member_verbs.DescribeWorkspace)
+    verbs = (member_verbs.GiveRoleHere, member_verbs.DescribeWorkspace, ChangeWorkspaceCompute)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return (
@@ -150,6 +152,7 @@ class Workspaces(ConsoleAdmin):
     def detail(self, row: Any) -> Detail:
         members = row.memberships.select_related("user").order_by("user__username")
         endpoints = OnlineEndpoint.objects.filter(workspace=row)
+        runs_on, quota = workspace_tables(row)
         return Detail(
             title=row.name,
             studio=html.studio("workspace", row.name),
@@ -158,6 +161,7 @@ class Workspaces(ConsoleAdmin):
                 (_("Description"), row.description or html.NONE),
                 (_("Created"), html.ago(row.created_at)),
                 (_("Resource group"), html.mono(row.resource_group)),
+                *runs_on,
             ),
             tables=(
                 Table(
@@ -178,6 +182,7 @@ class Workspaces(ConsoleAdmin):
                     ],
                     empty=_("No endpoints."),
                 ),
+                quota,
                 audit_table(AuditRecord.objects.filter(workspace=row.name), workspace=row.name),
             ),
         )

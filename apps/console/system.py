@@ -1,11 +1,10 @@
-"""Operations, instance types and the audit trail."""
+"""Operations and the audit trail."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from django import forms
 from django.contrib.admin import display
 from django.http import HttpRequest
 from django.urls import URLPattern, path
@@ -13,19 +12,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import Workspace
-from apps.compute import domain as compute
-from apps.compute.models import InstanceType
 from apps.console import export, html
-from apps.console.base import ConsoleAdmin, Detail, Moment, Table, Typed, about
+from apps.console.base import ConsoleAdmin, Detail, Moment, Typed, about
 from apps.console.serving_verbs import CancelOperation
 from apps.console.site import site
 from apps.console.steps import steps_of
-from apps.console.verbs import ConsoleForm, RowVerb, Verb
 from apps.core.models import AuditRecord, Operation
-from apps.endpoints import instances
-from apps.endpoints.models import OnlineDeployment
-
-GIB = 2**30
 
 
 class Operations(ConsoleAdmin):
@@ -88,136 +80,6 @@ class Operations(ConsoleAdmin):
             ),
             tables=(about(row.target),),
             extra={"steps": steps_of(row)},
-        )
-
-
-class InstanceTypeForm(ConsoleForm):
-    cpu = forms.DecimalField(label=gettext_lazy("Cores"), min_value=0.1, max_value=1024, decimal_places=3)
-    memory = forms.DecimalField(label=gettext_lazy("Memory in GiB"), min_value=0.0625, max_value=65536)
-    position = forms.IntegerField(
-        label=gettext_lazy("Position"),
-        min_value=0,
-        max_value=30000,
-        initial=100,
-        help_text=gettext_lazy("Smaller numbers come first in lists."),
-    )
-
-
-class NewInstanceTypeForm(InstanceTypeForm):
-    name = forms.CharField(
-        label=gettext_lazy("Name"),
-        max_length=60,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
-    )
-    field_order = ("name", "cpu", "memory", "position")
-
-
-def sizes(data: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "cpu_milli": int(data["cpu"] * 1000),
-        "mem_bytes": int(data["memory"] * GIB),
-        "position": data["position"],
-    }
-
-
-class CreateInstanceType(Verb):
-    name = "create"
-    label = gettext_lazy("Add instance type")
-    icon = "plus"
-    form_class = NewInstanceTypeForm
-
-    def run(self, data: dict[str, Any]) -> Any:
-        compute.save_instance_type(name=data["name"], actor=self.actor, new=True, **sizes(data))
-
-    def back(self) -> str:
-        return html.listing(InstanceType)
-
-
-class ChangeInstanceType(RowVerb):
-    row: InstanceType
-    name = "edit"
-    label = gettext_lazy("Edit")
-    icon = "pencil"
-    form_class = InstanceTypeForm
-    sentence = gettext_lazy(
-        "What runs keeps the size it was started with; a deployment gets the new one with its next revision."
-    )
-
-    def initial(self) -> dict[str, Any]:
-        return {
-            "cpu": self.row.cpu_milli / 1000,
-            "memory": round(self.row.mem_bytes / GIB, 4),
-            "position": self.row.position,
-        }
-
-    def run(self, data: dict[str, Any]) -> Any:
-        compute.save_instance_type(name=self.row.name, actor=self.actor, **sizes(data))
-
-
-class DeleteInstanceType(RowVerb):
-    row: InstanceType
-    name = "delete"
-    label = gettext_lazy("Delete")
-    icon = "trash-2"
-    danger = True
-
-    def refused(self) -> str:
-        ours = any(self.row.name == name for name, _cores, _memory in compute.SIZES)
-        return _("It comes with Portway") if ours else ""
-
-    def goes(self) -> list[str]:
-        return [_("the size %(name)s; no new deployment can choose it") % {"name": self.row.name}]
-
-    def run(self, data: dict[str, Any]) -> Any:  # noqa: ARG002 -- there is nothing to ask
-        instances.delete_instance_type(name=self.row.name, actor=self.actor)
-
-    def back(self) -> str:
-        return html.listing(InstanceType)
-
-
-class InstanceTypes(ConsoleAdmin):
-    heading = gettext_lazy("Instance types")
-    hint = gettext_lazy("The sizes a deployment can choose. Azure's names stand for the sizes of their machines.")
-    list_display = ("name", "cores", "memory", "here", "position", "tools")
-    search_fields = ("name",)
-    ordering = ("position", "name")
-    list_verbs = (CreateInstanceType,)
-    verbs = (ChangeInstanceType, DeleteInstanceType)
-    row_verbs = (ChangeInstanceType,)
-
-    @display(description=gettext_lazy("Cores"), ordering="cpu_milli")
-    def cores(self, row: InstanceType) -> Any:
-        return f"{row.cpu_milli / 1000:g}"
-
-    @display(description=gettext_lazy("Memory"), ordering="mem_bytes")
-    def memory(self, row: InstanceType) -> Any:
-        return f"{row.mem_bytes / GIB:g} GiB"
-
-    @display(description=gettext_lazy("On this machine"))
-    def here(self, row: InstanceType) -> Any:
-        cut = compute.usable(row)[2]
-        return html.state("degraded", _("cut down")) if cut else html.state("ok", _("whole"))
-
-    def detail(self, row: Any) -> Detail:
-        users = OnlineDeployment.objects.filter(instance_type=row.name).select_related("endpoint__workspace")
-        return Detail(
-            title=row.name,
-            note=" ".join(compute.usable(row)[2]),
-            facts=(
-                (_("Cores"), self.cores(row)),
-                (_("Memory"), self.memory(row)),
-                (_("Position"), row.position),
-                (_("On this machine"), self.here(row)),
-            ),
-            tables=(
-                Table(
-                    _("Deployments"),
-                    (_("Deployment"), _("Workspace")),
-                    [(html.link(each), html.link(each.endpoint.workspace)) for each in users],
-                    empty=_("No deployment uses it."),
-                ),
-                about(f"instance-type/{row.name}"),
-            ),
         )
 
 
@@ -316,5 +178,4 @@ class Audit(ConsoleAdmin):
 
 
 site.register(Operation, Operations)
-site.register(InstanceType, InstanceTypes)
 site.register(AuditRecord, Audit)

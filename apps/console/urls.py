@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from django.views.generic import RedirectView
 
-from apps.console import assets, people, serving, system  # noqa: F401 -- they register their lists
+from apps.console import assets, compute, people, serving, system  # noqa: F401 -- they register their lists
 from apps.console.site import site
 
 urlpatterns = [

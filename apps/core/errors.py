@@ -63,7 +63,10 @@ CATALOGUE: dict[str, Entry] = {
     "no-keys": Entry(400, "BadArgument", USER, _("Endpoint {endpoint} does not use keys for authentication.")),
     "no-tokens": Entry(400, "BadArgument", USER, _("Endpoint {endpoint} does not use tokens for authentication.")),
     "limit": Entry(400, "OutOfQuota", CAPACITY, _("The limit of {limit} {what} is reached."), _("Delete what is not needed, or ask the operator to raise the limit.")),
-    "no-capacity": Entry(409, "OutOfQuota", CAPACITY, _("Not enough {what} on this machine: {asked} asked, {free} free."), _("Choose a smaller instance type or fewer instances, or delete a deployment.")),
+    "no-capacity": Entry(409, "OutOfQuota", CAPACITY, _("Not enough {what} on {place}: {asked} asked, {free} free."), _("Choose a smaller instance type or fewer instances, or delete a deployment.")),
+    "quota": Entry(409, "OutOfQuota", CAPACITY, _("The quota of workspace {workspace} does not allow it: {asked} {what} asked, {free} of {limit} free."), _("Choose a smaller instance type or fewer instances, delete a deployment, or ask an administrator for a larger quota.")),
+    "no-target": Entry(400, "BadArgument", CAPACITY, _("No compute target of this installation can run it: {reason}."), _("Choose another environment or instance type, or ask an administrator to enable a target that can.")),
+    "target-unfit": Entry(400, "BadArgument", USER, _("Workspace {workspace} runs on {place}, which cannot run it: {reason}."), _("Choose another environment or instance type, or ask an administrator for another target for this workspace.")),
     "upload-refused": Entry(400, "BadArgument", USER, _("The upload was refused: {reason}")),
     "upload-too-large": Entry(413, "BadArgument", USER, _("The upload is larger than {limit}.")),
     "disk-full": Entry(507, "InternalServerError", CAPACITY, _("The disk of this installation is full."), _("Free space below the state folder, then try again.")),
@@ -72,10 +75,12 @@ CATALOGUE: dict[str, Entry] = {
     "script-syntax": Entry(400, "BadArgument", USER, _("The scoring script {script} has a syntax error.")),
     "environment-needed": Entry(400, "BadArgument", USER, _("This deployment needs an environment."), _("Only MLflow models can be deployed without one.")),
     "unsupported": Entry(400, "BadArgument", USER, _("{what} is not supported: {reason}")),
-    "environment-failed": Entry(400, "ImageBuildFailure", USER, _("The environment could not be built: {reason}"), _("{hint}")),
+    "environment-failed": Entry(400, "ImageBuildFailure", USER, _("The environment could not be built: {reason}"), _("Read the build's log.")),
     "build-unavailable": Entry(503, "ImageBuildFailure", SYSTEM, _("The environment could not be built: {reason}"), _("Check that the package index can be reached, then try again.")),
-    "start-failed": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended while starting: {reason}"), _("{hint}")),
-    "server-ended": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended: {reason}"), _("{hint}")),
+    "image-missing": Entry(400, "ImageBuildFailure", USER, _("Image {image} cannot be had: no registry has it, or not for Portway."), _("Check its name and tag. A private image has to be on the machine already: docker pull or docker load.")),
+    "image-unavailable": Entry(503, "ImageBuildFailure", SYSTEM, _("Image {image} cannot be had: {reason}."), _("Check that its registry can be reached, or put it on the machine with docker load, then try again.")),
+    "start-failed": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended while starting: {reason}"), _("Read the deployment's log.")),
+    "server-ended": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended: {reason}"), _("Read the deployment's log.")),
     "script-import": Entry(400, "UserScriptImportError", USER, _("{reason}"), _("Fix the import, or add the package to the environment.")),
     "script-function": Entry(400, "UserScriptFunctionNotFound", USER, _("{reason}"), _("The script needs init() and run(data).")),
     "script-init": Entry(400, "UserScriptInitFailed", USER, _("{reason}"), _("Fix init(), then deploy again.")),
@@ -83,6 +88,7 @@ CATALOGUE: dict[str, Entry] = {
     "out-of-memory": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} was ended because it used more than its {limit} of memory."), _("Choose an instance type with more memory.")),
     "crash-loop": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} ended {count} times in a row: {reason}"), _("Read the deployment's log.")),
     "not-ready": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} did not become ready within {seconds} s."), _("Read the deployment's log; a slow init() needs a longer deadline.")),
+    "not-yet": Entry(503, "ResourceNotReady", SYSTEM, _("It does not answer yet: {reason}")),
     "unresponsive": Entry(400, "ResourceNotReady", USER, _("The model server of {deployment} did not answer for {seconds} s and was restarted."), _("Read the deployment's log; a longer liveness probe waits longer.")),
     "driver-unavailable": Entry(503, "InternalServerError", SYSTEM, _("The compute back end does not answer: {reason}"), _("See portway doctor.")),
     "gateway-refused": Entry(500, "InternalServerError", SYSTEM, _("The gateway refused the new configuration; the previous one keeps serving."), _("Report this with the evidence line; see portway logs gateway.")),
@@ -115,7 +121,10 @@ class Problem(Exception):  # noqa: N818 -- the word the whole code base and its 
 
     @property
     def next_step(self) -> str:
-        return str(self.entry.next_step).format_map({"hint": "", "target": self.target, **self.params}).strip()
+        """What to do: the hint of who raised it, when there is one, for it knows more than the catalogue."""
+        if self.params.get("hint"):
+            return str(self.params["hint"]).strip()
+        return str(self.entry.next_step).format_map({"target": self.target, **self.params}).strip()
 
     def __str__(self) -> str:
         return self.message

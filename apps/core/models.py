@@ -82,6 +82,7 @@ class OperationStep(models.Model):
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
     log = models.TextField(blank=True)
+    log_start = models.PositiveBigIntegerField(default=0, help_text="how much of the log was dropped before it")
 
     class Meta:
         ordering = ["position"]

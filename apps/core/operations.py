@@ -364,8 +364,9 @@ class Heartbeat(threading.Thread):
             lines, self._lines, step = self._lines, [], self._step
             if not lines or step is None:
                 return
-            step.log = (step.log + "\n".join(lines) + "\n")[-LOG_LIMIT:]
-            OperationStep.objects.filter(pk=step.pk).update(log=step.log)
+            whole = step.log + "\n".join(lines) + "\n"
+            step.log_start, step.log = step.log_start + max(0, len(whole) - LOG_LIMIT), whole[-LOG_LIMIT:]
+            OperationStep.objects.filter(pk=step.pk).update(log=step.log, log_start=step.log_start)
         events.changed(self.operation.workspace, f"operation:{self.operation.pk}")
 
     def stop(self) -> None:

@@ -92,7 +92,9 @@ def delete_instance_type(*, name: str, actor: Any) -> None:
         raise Problem("not-found", kind="instance type", name=name)
     if any(name == each for each, _, _ in compute.SIZES):
         raise Problem("conflict", reason=f"Instance type {name} comes with Portway.")
-    users = [str(each) for each in OnlineDeployment.objects.select_related("endpoint").filter(instance_type=name)[:5]]
+    users = [
+        str(each) for each in OnlineDeployment.objects.select_related("endpoint").filter(instance_type__iexact=name)[:5]
+    ]
     if users:
         raise Problem("in-use", kind="Instance type", name=name, users=", ".join(users))
     found.delete()

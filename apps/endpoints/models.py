@@ -22,6 +22,9 @@ class OnlineEndpoint(models.Model):
     public_network_access = models.BooleanField(default=True)
     traffic = models.JSONField(default=dict, blank=True)
     mirror_traffic = models.JSONField(default=dict, blank=True)
+    scoring_path = models.CharField(
+        max_length=500, default="/score", help_text="of the deployment with most of the traffic; set with the routes"
+    )
     state = models.CharField(max_length=12, choices=ProvisioningState.choices, default=ProvisioningState.CREATING)
     error = models.JSONField(null=True)
     revision = models.PositiveIntegerField(default=1, help_text="grows with every change; the ETag")
@@ -42,7 +45,7 @@ class OnlineEndpoint(models.Model):
 
     @property
     def scoring_uri(self) -> str:
-        return f"{settings.BASE_URL}/e/{self.name}/score"
+        return f"{settings.BASE_URL}/e/{self.name}{self.scoring_path}"
 
     @property
     def swagger_uri(self) -> str:
@@ -67,6 +70,11 @@ class OnlineDeployment(models.Model):
     model_mount_path = models.CharField(max_length=300, blank=True)
     instance_type = models.CharField(max_length=60)
     instance_count = models.PositiveSmallIntegerField(default=1)
+    resources = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="requests and limits in place of the type's size: compute.quantities.Resources",
+    )
     request_timeout_ms = models.PositiveIntegerField(default=5000)
     max_concurrent_requests = models.PositiveIntegerField(default=1)
     max_queue_wait_ms = models.PositiveIntegerField(default=500)

@@ -9,7 +9,6 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from apps.builds import domain as builds
 from apps.compute import domain as compute
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica, ReplicaSet
@@ -24,7 +23,7 @@ from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
 from apps.monitoring.models.logs import Why
 
-READY_PATH = "/readyz"
+ROUTED = ("ready_path", "ready_port", "grpc_port", "idle_s")  # what the gateway must know of a recipe
 
 
 def _endpoint_failed(operation: Operation, problem: Problem) -> None:
@@ -57,31 +56,42 @@ def _other_sets(deployment: OnlineDeployment) -> list[ReplicaSet]:
 
 def put_route(endpoint: OnlineEndpoint) -> None:
     """Write what the gateway must know of an endpoint."""
+    serving = list(endpoint.deployments.exclude(serving=None).select_related("serving").order_by("name"))
+    path = _scoring_path(endpoint, serving)
+    if path != endpoint.scoring_path:
+        OnlineEndpoint.objects.filter(pk=endpoint.pk).update(scoring_path=path)
+        endpoint.scoring_path = path
     gateway.put_route(
         endpoint=endpoint.name,
         workspace=endpoint.workspace.name,
         auth=endpoint.auth_mode,
         traffic=endpoint.traffic,
         mirror=endpoint.mirror_traffic,
-        targets=[
-            _target(each)
-            for each in endpoint.deployments.exclude(serving=None).select_related("serving").order_by("name")
-        ],
+        targets=[_target(each) for each in serving],
         public=endpoint.public_network_access,
         rate_per_second=limits.get("requests_per_second"),
     )
 
 
+def _scoring_path(endpoint: OnlineEndpoint, serving: list[OnlineDeployment]) -> str:
+    """What the deployment with the largest share answers on; without any, what the endpoint had."""
+    first = max(serving, key=lambda each: endpoint.traffic.get(each.name, 0), default=None)
+    if first is None or first.serving is None:
+        return endpoint.scoring_path
+    return str(first.serving.spec.get("score_path", "/score"))
+
+
 def _target(deployment: OnlineDeployment) -> gateway.Target:
     """The session names the revision that answers: after a failed update it is not the row's."""
     revision = deployment.serving.revision if deployment.serving else deployment.revision
+    spec = deployment.serving.spec if deployment.serving else {}
     return gateway.Target(
         name=deployment.name,
         replica_set=str(deployment.serving_id),
         concurrency=deployment.max_concurrent_requests,
         request_timeout_ms=deployment.request_timeout_ms,
-        ready_path=READY_PATH,
         session=f"{deployment.name}-{revision}",
+        **{name: spec[name] for name in ROUTED if name in spec},  # a set of an older version lacks some
     )
 
 
@@ -122,6 +132,7 @@ def delete_endpoint(run: Run) -> None:
         for deployment in endpoint.deployments.all():
             _stop_all(run, deployment)
         with transaction.atomic():
+            compute.release([each.owner_key for each in endpoint.deployments.select_related("endpoint")])
             endpoint.deployments.all().delete()
             endpoint.delete()
 
@@ -212,27 +223,30 @@ def delete_deployment(run: Run) -> None:
         gateway.publish_or_fail()
     with run.step("stop"):
         _stop_all(run, deployment)
-        deployment.delete()
+        with transaction.atomic():
+            compute.release([deployment.owner_key])
+            deployment.delete()
 
 
 def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
     """The replica set of the deployment's present revision, with every replica ready."""
+    driver = compute.driver_of(deployment.owner_key)
     with run.step("environment"):
-        for sentence in recipes.without_effect(deployment):
+        for sentence in recipes.without_effect(deployment, driver):
             run.log(sentence)
-        runnable = builds.ensure(environments.asked_by(deployment), log=run.log, check=run.check)
+        prepared = environments.prepare(run, deployment, driver=driver)
     with run.step("start"):
         fresh = ReplicaSet.objects.filter(owner_key=deployment.owner_key, revision=deployment.revision).first()
         if fresh is None:
-            recipe, notes = recipes.build(deployment, runnable)
+            recipe, notes = recipes.build(deployment, prepared.runnable, prepared.server)
             for note in notes:
                 run.log(note)
-            compute.validate(recipe, settings.DEFAULT_DRIVER)
+            compute.validate(recipe, driver)
             fresh = compute.ensure_set(
                 owner_key=deployment.owner_key,
                 revision=deployment.revision,
                 recipe=recipe,
-                driver_name=settings.DEFAULT_DRIVER,
+                driver_name=driver,
                 desired=deployment.instance_count,
             )
         elif fresh.desired < deployment.instance_count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 import structlog
 from django.db.models import Exists, OuterRef, Q
@@ -74,6 +75,18 @@ def sweep_leftovers() -> None:
             compute.halt(replica_set)
         except (leases.LeaseTaken, Problem) as error:  # one set's trouble must not keep the others
             log.warning("replicas.not_halted", owner=replica_set.owner_key, reason=str(error))
+
+
+@every(60.0, "reservations")
+def sweep_reservations() -> None:
+    """Give back what is reserved for deployments that are gone: deleted by hand, or by an older version."""
+    compute.release_unowned(_living)
+
+
+def _living(owner_keys: Collection[str]) -> set[str]:
+    endpoints = {each.partition("/")[0] for each in owner_keys}
+    rows = OnlineDeployment.objects.filter(endpoint__name__in=endpoints).select_related("endpoint")
+    return {each.owner_key for each in rows} & set(owner_keys)
 
 
 @every(10.0, "metrics")

@@ -144,5 +144,5 @@ def _quantiles(histograms: dict[str, Any], fields: dict[str, dict[str, Any]]) ->
 def _cluster(name: str, values: dict[str, Any]) -> ClusterStats:
     endpoint, deployment = None, None
     if name.startswith("dep__"):
-        endpoint, deployment = name.removeprefix("dep__").split("__", 1)
+        _, endpoint, deployment, *_ = name.split("__")
     return ClusterStats(name=name, endpoint=endpoint, deployment=deployment, **values)

@@ -19,7 +19,7 @@ from apps.monitoring.latency import Bins, bin_of
 REQUEST = re.compile(rf"{PREFIX}\.{REQUESTS}\.endpoint\.([^.]*)\.cluster\.([^.]*)\.code\.(\d+)\.flags\.([^.]*)")
 LATENCY = re.compile(rf"{PREFIX}\.{TOOK}\.cluster\.([^.]+)")
 CLUSTER = re.compile(r"cluster\.([^.]+)\.upstream_rq_(active|time|\d+)")
-DEPLOYMENT = re.compile(r"dep__([^.]+?)__([^.]+)")
+DEPLOYMENT = re.compile(r"dep__([^.]+?)__([^.]+?)(?:__grpc)?")  # calls by gRPC count with the others
 REACHED_CODES = {408, 424, 429}  # the 4xx a deployment can be the cause of; every other one is the gateway's own
 CLIENT_ERROR, SERVER_ERROR = 400, 500
 MODEL_ERROR = 424
@@ -148,7 +148,7 @@ def _cluster(found: dict[Key, Counted], match: re.Match[str], value: int) -> Non
         return
     counted = found.setdefault((target[1], target[2]), Counted())
     if stat == "active":
-        counted.active = value
+        counted.active += value
     else:
         code = int(stat) if int(stat) < CLIENT_ERROR else MODEL_ERROR
         counted.copies[code] = counted.copies.get(code, 0) + value

@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings
 from django.db import transaction
 
+from apps.compute import probe
 from apps.compute.domain import addresses
 from apps.core import leases, limits
 from apps.core.errors import Problem
@@ -45,8 +46,11 @@ class Target:
     replica_set: str
     concurrency: int
     request_timeout_ms: int
-    ready_path: str
     session: str
+    ready_path: str = "/readyz"
+    ready_port: int | None = None
+    grpc_port: int | None = None
+    idle_s: float = REPLICA_IDLE_S
 
 
 def put_route(
@@ -70,16 +74,7 @@ def put_route(
             "mirror": mirror,
             "public": public,
             "rate_per_second": rate_per_second,
-            "deployments": {
-                target.name: {
-                    "replica_set": target.replica_set,
-                    "concurrency": target.concurrency,
-                    "request_timeout_ms": target.request_timeout_ms,
-                    "ready_path": target.ready_path,
-                    "session": target.session,
-                }
-                for target in targets
-            },
+            "deployments": {target.name: asdict(target) for target in targets},
         },
     )
 
@@ -223,14 +218,19 @@ def desired() -> tuple[envoy.Endpoint, ...]:
 
 
 def _deployment(name: str, data: dict[str, Any]) -> envoy.Deployment:
+    """Routes written by an older version lack the fields with a default."""
+    replicas = addresses(data["replica_set"])
+    grpc_port = data.get("grpc_port")
     return envoy.Deployment(
         name=name,
-        replicas=tuple(addresses(data["replica_set"])),
+        replicas=tuple(replicas),
+        grpc_replicas=() if grpc_port is None else tuple(probe.grpc_at(each, grpc_port) for each in replicas),
         concurrency=data["concurrency"],
         request_timeout_ms=data["request_timeout_ms"],
         ready_path=data["ready_path"],
+        ready_port=data.get("ready_port"),
         session=data["session"],
-        idle_timeout_s=REPLICA_IDLE_S,
+        idle_timeout_s=data.get("idle_s", REPLICA_IDLE_S),
     )
 
 

@@ -15,9 +15,7 @@ class Route(models.Model):
     auth = models.CharField(max_length=10)
     traffic = models.JSONField(default=dict)
     mirror = models.JSONField(default=dict)
-    deployments = models.JSONField(
-        default=dict, help_text="name → replica set id, concurrency, timeout, ready path, session"
-    )
+    deployments = models.JSONField(default=dict, help_text="name → gateway.domain.Target as JSON")
     public = models.BooleanField(default=True)
     rate_per_second = models.PositiveIntegerField(default=500)
     updated_at = models.DateTimeField(auto_now=True)

@@ -10,7 +10,7 @@ from django.db.models import ProtectedError
 from apps.accounts.models import Workspace
 from apps.core import audit
 from apps.core.errors import Problem
-from apps.registry import mlmodel
+from apps.registry import mlmodel, storage
 from apps.registry.enums import ModelType
 from apps.registry.models import (
     Asset,
@@ -23,10 +23,11 @@ from apps.registry.models import (
     ModelVersion,
     Tree,
 )
-from apps.registry.names import check_asset_name, check_version
+from apps.registry.names import check_asset_name, check_image, check_version
 from apps.registry.queries import next_version
 
 V = TypeVar("V", bound=AssetVersion)
+LONGEST_PATH = 400
 
 
 def register_model(
@@ -90,8 +91,12 @@ def register_environment(
     """Register an environment: an image or a build context, and Python packages on top.
 
     Raises:
-        Problem: "bad-field" for nothing at all or for image and build context together, "bad-name", "immutable".
+        Problem: "bad-field" for nothing at all, for image and build context together, for what is no image's name and
+            for a Dockerfile that is not in the context; "bad-name", "immutable".
     """
+    if image:
+        check_image(image)
+    dockerfile_path = _checked_dockerfile(build_context, dockerfile_path)
     if image and build_context is not None:
         raise Problem("bad-field", field="image", reason="give an image or a build context, not both", target="image")
     if not any((image, conda_file, requirements, build_context)):
@@ -107,6 +112,19 @@ def register_environment(
         "inference_config": inference_config,
     }
     return _register(Environment, EnvironmentVersion, workspace, name, version, actor, same | common, same)
+
+
+def _checked_dockerfile(context: Tree | None, path: str) -> str:
+    if context is None:
+        if path:
+            raise Problem("bad-field", field="dockerfilePath", reason="needs a build context", target="dockerfilePath")
+        return ""
+    path = (path or "Dockerfile").removeprefix("./")
+    plain = path.isprintable() and len(path) <= LONGEST_PATH and ".." not in path.split("/") and path[0] != "/"
+    if not plain or not (storage.tree_path(context.pk) / path).is_file():
+        reason = f"the build context has no file {path[:100]!r}"
+        raise Problem("bad-field", field="dockerfilePath", reason=reason, target="dockerfilePath")
+    return path
 
 
 def _register(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from apps.accounts.models import Workspace
 from apps.registry.enums import ModelType
@@ -115,8 +116,17 @@ class EnvironmentVersion(AssetVersion):
 
     @property
     def source_text(self) -> str:
-        """What says which packages it has."""
-        return self.conda_file or self.requirements
+        """What says which packages it has; of an image alone, its name."""
+        return self.conda_file or self.requirements or self.image
+
+    @property
+    def made_of(self) -> str:
+        packages = bool(self.conda_file or self.requirements)
+        if self.build_context_id:
+            return _("a Dockerfile and packages") if packages else _("a Dockerfile")
+        if self.image:
+            return _("an image and packages") if packages else _("an image")
+        return _("packages")
 
 
 class Code(Asset):

@@ -39,3 +39,32 @@ def mlflow_name(workspace: str) -> str:
         return workspace
     plain = re.sub(r"[^a-z0-9]+", "-", workspace.lower()).strip("-")[:28] or "w"
     return f"{plain}-{hashlib.sha256(workspace.encode()).hexdigest()[:32]}"
+
+
+DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*(?::[0-9]{1,5})?"
+PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+IMAGE = re.compile(
+    rf"(?P<repository>(?:{DOMAIN}/)?{PART}(?:/{PART})*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+LONGEST_IMAGE = 255
+OURS = "portway"
+
+
+def check_image(text: str) -> str:
+    """The name with its tag, as a container engine takes it. Raises Problem "bad-field", saying what a name is.
+
+    The engine would take a bare id too, and so hand out what others have built: it gets names with a tag only, and
+    never one of those that builds are given here.
+    """
+    match = IMAGE.fullmatch(text) if len(text) <= LONGEST_IMAGE else None
+    reason = ""
+    if match is None:
+        reason = "must be the name of an image, such as registry.example/team/image:1.0 (lower case, at most 255)"
+    elif match["repository"] == "sha256":
+        reason = "must be the name of an image, not an id"
+    elif match["repository"].split("/")[0] == OURS:
+        reason = "names an image that was built here; use its environment instead"
+    if match is None or reason:
+        raise Problem("bad-field", field="image", reason=reason, target="image")
+    return text if match["tag"] or match["digest"] else f"{text}:latest"

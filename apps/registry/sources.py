@@ -70,6 +70,16 @@ def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
     )
 
 
+def context_of(uri: str, *, workspace: Workspace, actor: Any) -> Tree:
+    """The folder that a URI names, as a build context. Raises what `resolve` does, and "bad-field" for a file."""
+    source = resolve(uri, workspace=workspace, actor=actor)
+    if not (storage.tree_path(source.tree.pk) / source.path).is_dir():
+        raise Problem(
+            "bad-field", field="contextUri", reason="is a file; a build context is a folder with a Dockerfile"
+        )
+    return storage.subtree(source.tree, source.path)
+
+
 def _inside(path: str) -> str:
     clean = path.strip("/")
     sizes = [len(part.encode("utf-8", "replace")) for part in clean.split("/")]

@@ -66,6 +66,16 @@ def adopt(folder: Path) -> Tree:
     return tree
 
 
+def subtree(tree: Tree, path: str) -> Tree:
+    """A folder of a tree as a tree of its own; the tree itself for "". Its files take no room: they are links."""
+    if not path:
+        return tree
+    with scratch() as folder:
+        copy = folder / "copy"
+        shutil.copytree(tree_path(tree.pk) / path, copy, copy_function=os.link)
+        return adopt(copy)
+
+
 def digest_of(folder: Path) -> tuple[str, int, int]:
     """(digest, bytes, files) of a folder. Raises Problem "upload-refused" for links and special files."""
     whole = hashlib.sha256()

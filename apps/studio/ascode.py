@@ -249,12 +249,26 @@ def model(writer: Writer, data: dict[str, Any]) -> None:
 
 def environment(writer: Writer, data: dict[str, Any]) -> None:
     name, version = data.get("name") or "NAME", data.get("version") or "1"
-    conda = data.get("conda_file") or ""
-    described = data.get("description")
-    document = {"name": name, "version": version, "description": described, "conda_file": "./conda.yml"}
+    conda, image, described = data.get("conda_file") or "", data.get("image"), data.get("description")
+    document = {"name": name, "version": version, "description": described, "image": image}
+    if conda or not image:
+        document["conda_file"] = "./conda.yml"
     writer.az("environment", "create", "-f", writer.file("environment.yml", pruned(document)))
-    writer.file("conda.yml", conda)  # as it was typed: nothing reads it here
-    properties = {"condaFile": conda, "description": described}
+    if conda or not image:
+        writer.file("conda.yml", conda)  # as it was typed: nothing reads it here
+    properties = {"condaFile": conda or (None if image else ""), "image": image, "description": described}
+    writer.call("PUT", f"environments/{name}/versions/{version}", {"properties": pruned(properties)})
+
+
+def environment_of_context(writer: Writer, data: dict[str, Any]) -> None:
+    name, version = data.get("name") or "NAME", data.get("version") or "1"
+    dockerfile, described = data.get("dockerfile_path") or "Dockerfile", data.get("description")
+    build = {"path": "./context", "dockerfile_path": dockerfile}
+    document = {"name": name, "version": version, "description": described, "build": build}
+    writer.az("environment", "create", "-f", writer.file("environment.yml", pruned(document)))
+    writer.call("POST", "uploads", form=("file=@context.zip",))
+    context = {"contextUri": "URI_OF_THE_UPLOAD", "dockerfilePath": dockerfile}
+    properties = {"build": context, "description": described}
     writer.call("PUT", f"environments/{name}/versions/{version}", {"properties": pruned(properties)})
 
 

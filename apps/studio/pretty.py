@@ -1,10 +1,14 @@
-"""JSON for people."""
+"""JSON and sizes for people."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from typing import Any
+
+from django.utils.translation import gettext as _
+
+from apps.compute.quantities import Size, cores, gib
 
 
 def pretty(value: Any) -> str:
@@ -27,3 +31,9 @@ def _pretty(value: Any, indent: str) -> str:
 def sound(text: str) -> str:
     """Text that can be sent: halves of surrogate pairs, which JSON can hold and no encoding can, are replaced."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def size_words(size: Size) -> str:
+    """A size as cards and tables name it."""
+    words = _("%(cpu)s CPU · %(mem)s") % {"cpu": cores(size.cpu_milli), "mem": gib(size.mem_bytes)}
+    return words + (_(" · %(gpus)s GPU") % {"gpus": size.gpus} if size.gpus else "")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from apps.accounts.models import Workspace
+from apps.compute.domain import hourly
 from apps.compute.enums import ReplicaState
-from apps.compute.models import ReplicaSet
+from apps.compute.models import InstanceType, ReplicaSet
 from apps.core.models import Operation, OperationState
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
+
+HOURS_OF_A_MONTH = 730
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Card:
     ready: int
     live: int
     mirror: int
+    hourly: Decimal | None = None
 
     @property
     def degraded(self) -> bool:
@@ -70,6 +75,27 @@ def cards(deployments: Iterable[OnlineDeployment]) -> list[Card]:
         )
         for row in rows
     ]
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What instance types cost, by name in small letters."""
+
+    types: Mapping[str, InstanceType]
+
+    def of(self, deployment: OnlineDeployment) -> Decimal | None:
+        """Of an hour of a deployment; None without a price."""
+        return hourly(self.types.get(deployment.instance_type.lower()), deployment.instance_count)
+
+
+def priced(shown: Iterable[Card]) -> list[Card]:
+    """The cards with what each deployment costs an hour."""
+    known = prices()
+    return [replace(each, hourly=known.of(each.deployment)) for each in shown]
+
+
+def prices() -> Prices:
+    return Prices({each.name.lower(): each for each in InstanceType.objects.exclude(price_hour=0)})
 
 
 def operations_of(endpoint: OnlineEndpoint) -> QuerySet[Operation]:

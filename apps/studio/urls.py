@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from apps.studio.pages import (
     account,
+    compute,
     deploy,
     deployments,
     endpoint_forms,
@@ -60,9 +61,15 @@ workspace_urls: list[URLPattern] = [
     path("models/<str:model>/delete", models.ModelDelete.as_view(), name="model-delete"),
     path("environments", environments.Environments.as_view(), name="environments"),
     path("create/environment", environments.EnvironmentCreate.as_view(), name="environment-create"),
+    path(
+        "create/environment/from-dockerfile",
+        environments.EnvironmentFromContext.as_view(),
+        name="environment-from-dockerfile",
+    ),
     path("environments/<str:environment>", environments.EnvironmentPage.as_view(), name="environment"),
     path("environments/<str:environment>/build", environments.EnvironmentBuild.as_view(), name="environment-build"),
     path("environments/<str:environment>/delete", environments.EnvironmentDelete.as_view(), name="environment-delete"),
+    path("compute", compute.Compute.as_view(), name="compute"),
     path("operations", operations.Operations.as_view(), name="operations"),
     path("requests", logs.RequestSearch.as_view(), name="request-search"),
     path("operations/<uuid:operation>", operations.Timeline.as_view(), name="operation"),

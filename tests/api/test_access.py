@@ -33,6 +33,9 @@ EXPECTED = {
         f"{kind}/<str:name>/versions/<str:version>": {"get": READ, "put": WRITE, "delete": DELETE}
         for kind in ("models", "environments", "codes")
     },
+    "environments/<str:name>/versions/<str:version>/builds": {"get": READ},
+    "environments/<str:name>/versions/<str:version>/build": {"post": WRITE},
+    "operations/<uuid:operation>/log": {"get": READ},
     "onlineEndpoints": {"get": READ},
     "onlineEndpoints/<str:endpoint>": {"get": READ, "put": WRITE, "patch": WRITE, "delete": DELETE},
     "onlineEndpoints/<str:endpoint>/listKeys": {"post": KEYS},

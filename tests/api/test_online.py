@@ -231,7 +231,7 @@ def test_what_is_stored_without_effect_is_said_in_the_timeline(world, api, asset
     answer = api.put(f"{SHORT}/onlineEndpoints/iris/deployments/blue", given, format="json")
     steps = finish(world, api, answer)["properties"]["steps"]
     for word in (
-        "readinessProbe is not used",
+        "Of readinessProbe",
         "Of livenessProbe",
         "maxQueueWait is not used",
         "appInsightsEnabled is not used",

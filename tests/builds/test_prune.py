@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from apps.builds import domain, prune
+from apps.builds import domain, packages, prune
 from apps.builds.domain import EnvironmentSpec
 from apps.builds.models import Build, Resolution
 from apps.compute.models import ReplicaSet
@@ -99,8 +99,8 @@ def test_sizes_are_measured_by_the_controller_and_only_as_a_whole(people, monkey
 
 def test_a_new_environment_too_large_to_walk_has_no_size(monkeypatch):
     build = make_build(size=5)
-    monkeypatch.setattr(domain.disk, "measure", lambda _path: disk.Room(1, 0, whole=False))
-    domain._ended(build, "succeeded", [], None)
+    monkeypatch.setattr(packages.disk, "measure", lambda _path: disk.Room(1, 0, whole=False))
+    packages.ended(build, "succeeded", [], None)
     assert Build.objects.get().size_bytes is None
 
 

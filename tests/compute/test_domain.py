@@ -11,6 +11,7 @@ from apps.compute.domain import Recipe, replicas
 from apps.compute.drivers.fake import Fault
 from apps.compute.enums import ReplicaState
 from apps.compute.models import InstanceType, Replica
+from apps.compute.probe import Answer
 from apps.core import leases
 from apps.core.errors import Problem
 
@@ -202,9 +203,9 @@ def test_hung_servers_are_asked_side_by_side(monkeypatch):
 
     def hang(*_, **__):
         together.wait()
-        return False
+        return Answer(ok=False)
 
-    monkeypatch.setattr(replicas.probe, "answers", hang)
+    monkeypatch.setattr(replicas.probe, "ask", hang)
     domain.reconcile(replica_set)
     assert set(Replica.objects.values_list("state", flat=True)) == {ReplicaState.UNREADY}
 

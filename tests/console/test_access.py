@@ -61,6 +61,7 @@ EXPECTED = {
     "accounts_workspace_create": ASK,
     "accounts_workspace_give-role": ASK,
     "accounts_workspace_describe": ASK,
+    "accounts_workspace_compute": DO,
     "accounts_membership_changelist": PAGE,
     "accounts_membership_change": PAGE,
     "accounts_membership_give-role": ASK,
@@ -94,6 +95,9 @@ EXPECTED = {
     "compute_instancetype_create": ASK,
     "compute_instancetype_edit": ASK,
     "compute_instancetype_delete": REFUSED,  # it comes with Portway
+    "compute_computetarget_changelist": PAGE,
+    "compute_computetarget_change": PAGE,
+    "compute_computetarget_edit": ASK,
     "core_auditrecord_changelist": PAGE,
     "core_auditrecord_change": PAGE,
     "core_auditrecord_export": (405, 400),
@@ -109,6 +113,8 @@ SENT = {
     "compute_replica_stop": {"reason": "it is slow"},
     "compute_instancetype_create": {"name": "huge", "cpu": "2", "memory": "2", "position": "1"},
     "compute_instancetype_edit": {"cpu": "2", "memory": "2", "position": "1"},
+    "compute_computetarget_edit": {"overcommit_cpu": "2", "overcommit_memory": "2"},
+    "accounts_workspace_compute": {"instances": "3"},
     "core_auditrecord_export": {"format": "csv"},
 }
 
@@ -127,6 +133,7 @@ def address(name, world):
         "registry_modelversion": world["model"].pk,
         "builds_build": world["build"].pk,
         "compute_instancetype": "small",
+        "compute_computetarget": "process",
         "core_auditrecord": world["record"].pk,
     }
     if "object_id" not in str(PATTERNS[name].pattern):

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.accounts import domain
 from apps.accounts.models import Membership, PersonalToken, User, Workspace
 from apps.compute import domain as compute
-from apps.compute.models import Replica
+from apps.compute.models import ComputeTarget, InstanceType, Replica, Reservation, WorkspaceCompute
 from apps.console import base, html
 from apps.core import audit
 from apps.core.models import AuditRecord, Limit, Operation
@@ -35,6 +35,7 @@ LISTS = (
     "registry/modelversion",
     "builds/build",
     "compute/instancetype",
+    "compute/computetarget",
     "core/auditrecord",
 )
 
@@ -273,3 +274,63 @@ def test_the_newest_records_of_a_workspace_or_a_person_come_from_an_index(db, qu
             cursor.execute("SET LOCAL enable_seqscan = off")  # it would read so small a table whole
     plan = AuditRecord.objects.filter(**query).order_by("-at", "-pk")[:50].explain()
     assert f"core_auditr_{index}" in plan
+
+
+# ---- compute targets, sizes and quotas
+
+
+def test_a_target_is_changed_and_its_page_says_what_is_reserved(it, world):
+    held = {"target": "process", "cpu_milli": 1500, "mem_bytes": 2**30, "gpus": 0, "instances": 3}
+    Reservation.objects.create(owner_key="flowers/blue", workspace=world["workspace"], **held)
+    sent = {"cpu": "4", "memory": "8", "overcommit_cpu": "1", "overcommit_memory": "1.5"}
+    response = it.post("/console/compute/computetarget/process/edit/", sent, follow=True)
+    page = response.content.decode()
+    assert "1.5 cores of 4 cores" in page
+    assert "1 GiB of 12 GiB" in page
+    assert "flowers/blue" in page
+    assert "style=" not in page
+    row = ComputeTarget.objects.get(pk="process")
+    assert (row.cpu_milli, row.mem_bytes, row.gpus, row.enabled) == (4000, 8 * 2**30, None, True)
+    assert AuditRecord.objects.filter(action="compute-target.update", actor__username="ada").count() == 1
+    listed = it.get("/console/compute/computetarget/").content.decode()
+    assert "memory \u00d7 1.5" in listed
+    assert it.post("/console/compute/computetarget/process/edit/", sent | {"overcommit_cpu": "0"}).status_code == 400
+    it.post("/console/compute/computetarget/process/edit/", sent | {"off": "on", "cpu": ""})
+    row.refresh_from_db()
+    assert (row.enabled, row.cpu_milli) == (False, None)
+
+
+def test_a_workspace_gets_a_target_and_a_quota(it, world):
+    workspace = world["workspace"]
+    held = {"target": "fake", "cpu_milli": 1500, "mem_bytes": 2**30, "gpus": 0, "instances": 3}
+    Reservation.objects.create(owner_key="flowers/blue", workspace=workspace, **held)
+    url = f"/console/accounts/workspace/{workspace.pk}/compute/"
+    page = it.post(url, {"target": "process", "instances": "3", "cpu": "2.5"}, follow=True).content.decode()
+    assert "1.5 cores of 2.5 cores" in page
+    assert "3 of 3" in page
+    assert ">full<" in page
+    row = WorkspaceCompute.objects.get()
+    assert (row.target, row.cpu_milli, row.mem_bytes, row.instances) == ("process", 2500, None, 3)
+    assert 'value="2.5"' in it.get(url).content.decode()
+    assert it.post(url, {"target": "nowhere"}).status_code == 400
+    row.target = "gone"
+    row.save()
+    assert it.post(url, {"target": "gone"}).status_code == 400  # the domain no longer knows it, and says so
+    record = AuditRecord.objects.get(action="workspace.compute")
+    assert (record.workspace, record.actor.username) == ("lab", "ada")
+
+
+def test_an_instance_type_has_a_price_gpus_isolation_and_can_be_hidden(it, world):
+    sent = {"name": "big", "cpu": "2", "memory": "4", "position": "1", "gpus": "1", "price": "0.125"}
+    page = it.post("/console/compute/instancetype/create/", sent | {"isolation": "container"}, follow=True)
+    assert "0.125 USD" in page.content.decode()
+    row = InstanceType.objects.get(name="big")
+    assert (row.gpus, str(row.price_hour), row.isolation, row.enabled) == (1, "0.1250", "container", True)
+    edit = "/console/compute/instancetype/big/edit/"
+    assert 'value="0.1250"' in it.get(edit).content.decode()
+    it.post(edit, {"cpu": "2", "memory": "4", "position": "1", "hidden": "on"})
+    row.refresh_from_db()
+    assert (row.gpus, row.price_hour, row.isolation, row.enabled) == (0, 0, "", False)
+    assert it.post(edit, {"cpu": "2", "memory": "4", "position": "1", "price": "-1"}).status_code == 400
+    type(world["deployments"][0]).objects.update(instance_type="BIG")
+    assert it.post("/console/compute/instancetype/big/delete/").status_code == 409

@@ -405,7 +405,7 @@ def test_no_zombie_and_no_open_file_in_the_starter(best):
         handle = best.start(f"r{number}", "exit", "0")
         best.exited(handle)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert children.read_text() == had
+    assert set(children.read_text().split()) <= set(had.split())  # others' may end meanwhile
 
 
 def test_cgroup_usage_reads_both_versions(tmp_path):

@@ -80,7 +80,16 @@ def endpoints() -> list[Endpoint]:
         Endpoint("iris", TokenAuth("iris"), (green,), {"green": 100}, rate_per_second=50, body_limit_bytes=1_000_000),
         Endpoint("open", OpenAuth(), (blue,), {}, cors_origins=("*",)),
         Endpoint("cold", KEYS, (Deployment("blue", (), 1, 5000),), {"blue": 100}),
-        Endpoint("triton", KEYS, (Deployment("t", ("triton.internal:8001",), 8, 5000, grpc=True),), {"t": 100}),
+        Endpoint(
+            "triton",
+            KEYS,
+            (
+                Deployment(
+                    "t", ("triton.internal:8000",), 8, 5000, ready_port=8002, grpc_replicas=("triton.internal:8001",)
+                ),
+            ),
+            {"t": 100},
+        ),
         Endpoint("hidden", KEYS, (blue,), {"blue": 100}, public=False),
         Endpoint("empty", KEYS, ()),
     ]
@@ -249,7 +258,7 @@ def test_digests_are_rendered_and_nothing_else_of_a_key():
 def test_queues_follow_replicas_without_touching_clusters():
     [before] = render_limits(endpoints())
     assert before["layer"]["circuit_breakers.dep__diabetes__blue.default.max_pending_requests"] == 8
-    assert "circuit_breakers.dep__triton__t.default.max_pending_requests" not in before["layer"]
+    assert not any("__grpc" in name for name in before["layer"])
     clusters = {cluster["name"]: cluster for cluster in render_clusters(FRONT, endpoints())}
     assert clusters["dep__cold__blue"]["load_assignment"]["endpoints"][0]["lb_endpoints"] == []
     assert clusters["dep__triton__t"]["type"] == "STRICT_DNS"

@@ -41,7 +41,9 @@ def test_a_tree_in_use_stays_whatever_its_age(workspace):
     model, code, context = fresh(), fresh(), fresh()
     domain.register_model(workspace=workspace, name="m", tree=model, path="", actor=None)
     domain.register_code(workspace=workspace, name="c", tree=code, actor=None)
-    domain.register_environment(workspace=workspace, name="e", build_context=context, actor=None)
+    domain.register_environment(
+        workspace=workspace, name="e", build_context=context, dockerfile_path="file", actor=None
+    )
     for tree in (model, code, context):
         age(tree, days=400)
     assert storage.collect() == 0

@@ -35,7 +35,7 @@ def test_people_without_a_workspace_are_told_so(db, client, django_user_model):
 LISTS = {
     "": 18,
     "endpoints": 10,
-    "endpoints/one": 9,
+    "endpoints/one": 10,
     "endpoints/one/deployments": 9,
     "endpoints/one/traffic": 10,
     "endpoints/one/activity": 9,
@@ -45,7 +45,8 @@ LISTS = {
     "environments": 7,
     "environments/one": 12,
     "operations": 7,
-    "create/deployment": 10,
+    "compute": 11,
+    "create/deployment": 13,
     "find?q=o": 8,
 }
 
@@ -293,7 +294,7 @@ def test_deploying_to_a_new_endpoint_takes_what_is_filled_in(world, browser):
         ({"target": "new", "new_name": "fresh", "share": 50}, "share", "choose 0 or 100"),
         ({"environment_variables": "no sign"}, "environment_variables", "is not key=value"),
         ({"environment_variables": "PORTWAY_X=1"}, "environment_variables", "own"),
-        ({"model": ""}, "scoring_script", "only MLflow models"),
+        ({"model": ""}, "scoring_script", "without a scoring script"),
         ({"instance_type": "huge"}, "instance_type", "valid choice"),
     ],
 )

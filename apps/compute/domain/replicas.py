@@ -12,11 +12,13 @@ import structlog
 from django.utils import timezone
 
 from apps.compute import probe
-from apps.compute.domain import history
+from apps.compute.domain import causes, history
 from apps.compute.domain.recipes import driver, handle_of, last_line, spec_of
 from apps.compute.drivers.base import CapacityError, DriverError, DriverUnavailable, Handle, Observation, State
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica, ReplicaSet
+from apps.compute.probe import Answer
+from apps.compute.quantities import gib
 from apps.core.errors import Problem
 from apps.monitoring.models.logs import Why
 
@@ -41,13 +43,16 @@ def update(replica: Replica, **values: Any) -> None:
         log.info("replica.state", replica=replica.name, owner=replica.set.owner_key, state=str(replica.state))
 
 
+SILENT = Answer(False, "")
+
+
 @dataclass(frozen=True)
 class Look:
     """What is true of a replica now: what its driver sees, and whether its server answers."""
 
     seen: Observation
-    answers: bool
-    alive: bool
+    ready: Answer = SILENT
+    alive: bool = False
     known: bool = True  # False: the back end does not answer, so nothing is known
 
 
@@ -65,35 +70,34 @@ def look(replicas: Iterable[Replica]) -> dict[int, Look]:
         if handle is None or replica.state not in LOOKED_AT:
             continue
         if replica.set.driver in silent:
-            unknown[replica.pk] = Look(Observation(replica.name, State.STARTING), False, False, known=False)
+            unknown[replica.pk] = Look(Observation(replica.name, State.STARTING), known=False)
             continue
         try:
             seen[replica.pk] = found = driver(replica.set.driver).observe(handle)
         except DriverUnavailable as error:
             log.warning("replica.unknown", replica=replica.name, owner=replica.set.owner_key, reason=str(error))
-            unknown[replica.pk] = Look(Observation(replica.name, State.STARTING), False, False, known=False)
+            unknown[replica.pk] = Look(Observation(replica.name, State.STARTING), known=False)
             silent.add(replica.set.driver)
             continue
         if found.state is State.RUNNING and found.address is not None:
             asked[replica.pk] = (found.address, replica.set.spec)
-    answered: Iterable[tuple[bool, bool]]
+    answered: Iterable[tuple[Answer, bool]]
     if len(asked) > 1:
         with ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(asked))) as pool:
             answered = list(pool.map(lambda one: _ask(*one), asked.values()))
     else:
         answered = [_ask(*one) for one in asked.values()]
     answers = dict(zip(asked, answered, strict=True))
-    return unknown | {pk: Look(found, *answers.get(pk, (False, False))) for pk, found in seen.items()}
+    return unknown | {pk: Look(found, *answers.get(pk, (SILENT, False))) for pk, found in seen.items()}
 
 
-def _ask(address: str, spec: dict[str, Any]) -> tuple[bool, bool]:
+def _ask(address: str, spec: dict[str, Any]) -> tuple[Answer, bool]:
     """(ready, alive). A server that is ready is alive; one that is not may still be, if it has a route that tells."""
     wait_s = spec.get("probe_s", 1.0)
-    if probe.answers(probe.at(address, spec.get("ready_port")), spec["ready_path"], timeout_s=wait_s):
-        return True, True
-    if not spec.get("live_path"):
-        return False, False
-    return False, probe.answers(probe.at(address, spec.get("live_port")), spec["live_path"], timeout_s=wait_s)
+    ready = probe.ask(probe.at(address, spec.get("ready_port")), spec["ready_path"], timeout_s=wait_s)
+    if ready.ok or not spec.get("live_path"):
+        return ready, ready.ok
+    return ready, probe.ask(probe.at(address, spec.get("live_port")), spec["live_path"], timeout_s=wait_s).ok
 
 
 def advance(replica: Replica, looked: Look | None) -> None:
@@ -117,8 +121,9 @@ def _start(replica: Replica) -> None:
     except DriverUnavailable as error:
         _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=error.retry_after)
     except CapacityError as error:
+        asked = gib(replica.set.spec["mem_bytes"])
         problem = Problem(
-            "no-capacity", what="memory", asked=replica.set.spec["mem_bytes"], free="less", evidence=str(error)
+            "no-capacity", what="memory", place="this machine", asked=asked, free="less", evidence=str(error)
         )
         _retry_start(replica, problem, after_s=5)
     except OSError as error:  # a full disk, no file handles: this machine's trouble, not the deployment's
@@ -149,13 +154,13 @@ def _follow(replica: Replica, looked: Look | None) -> None:
     if handle is None or looked is None:
         update(replica, state=ReplicaState.PENDING)
     elif looked.seen.state in {State.EXITED, State.GONE}:
-        problem = problem_of(replica, looked.seen)
+        problem = causes.why_ended(replica, looked.seen)
         history.keep(replica, why=Why.CRASHED, seen=looked.seen, reason=problem)
         _ended(replica, problem)
-    elif looked.answers:
+    elif looked.ready.ok:
         _answered(replica, looked.seen)
     elif replica.state == ReplicaState.STARTING:
-        _check_start(replica, handle)
+        _check_start(replica, handle, looked.ready)
     else:
         _check_liveness(replica, handle, alive=looked.alive)
 
@@ -173,13 +178,13 @@ def _answered(replica: Replica, seen: Observation) -> None:
         ReplicaSet.objects.filter(pk=replica.set_id).update(served=True)
 
 
-def _check_start(replica: Replica, handle: Handle) -> None:
+def _check_start(replica: Replica, handle: Handle, ready: Answer) -> None:
     """Give a server up that does not become ready in time."""
     limit = replica.set.spec["start_deadline_s"]
     if replica.started_at is None or timezone.now() - replica.started_at <= timedelta(seconds=limit):
+        update(replica, reason=Problem("not-yet", reason=ready.said).as_json() if ready.said else None)
         return
-    name = replica.set.owner_key
-    problem = Problem("not-ready", deployment=name, seconds=int(limit), evidence=last_line(replica))
+    problem = causes.never_ready(replica, ready)
     driver(replica.set.driver).stop(handle, grace_s=1.0)
     history.keep(replica, why=Why.FAILED, reason=problem)
     if replica.set.served:
@@ -203,40 +208,14 @@ def _check_liveness(replica: Replica, handle: Handle, *, alive: bool) -> None:
         _ended(replica, problem)
 
 
-PERMANENT = {"script-import", "script-function", "script-init", "model-load"}  # trying again changes nothing
-SAID_AS_IT_IS = PERMANENT | {"out-of-memory"}
-RUNTIME_CODES = {
-    "UserScriptImportError": "script-import",
-    "UserScriptFunctionNotFound": "script-function",
-    "UserScriptInitFailed": "script-init",
-    "ModelLoadFailed": "model-load",
-}
-
-
-def problem_of(replica: Replica, seen: Observation) -> Problem:
-    """Why a replica ended, in the catalogue's words, with the line that proves it."""
-    name = replica.set.owner_key
-    if seen.oom:
-        limit = f"{replica.set.spec['mem_bytes'] // 2**20} MiB"
-        return Problem("out-of-memory", deployment=name, limit=limit, evidence=last_line(replica))
-    if seen.failure is not None:
-        code = RUNTIME_CODES.get(seen.failure.code, "start-failed")
-        return Problem(code, evidence=seen.failure.evidence, reason=seen.failure.message, deployment=name, hint="")
-    reason = "it left no trace" if seen.state is State.GONE else f"exit code {seen.exit_code}"
-    if seen.exit_code is not None and seen.exit_code < 0:
-        reason = f"killed by signal {-seen.exit_code}"
-    code = "start-failed" if replica.ready_at is None else "server-ended"
-    return Problem(code, deployment=name, reason=reason, hint="Read the deployment's log.", evidence=last_line(replica))
-
-
 def _ended(replica: Replica, problem: Problem) -> None:
     was_ready = replica.ready_at is not None
     exits = replica.exits_in_a_row + 1
     log.warning("replica.exited", replica=replica.name, owner=replica.set.owner_key, reason=problem.message)
     values = {"exits_in_a_row": exits, "restarts": replica.restarts + 1, "address": "", "unready_since": None}
     never_served = not was_ready and not replica.set.served
-    if never_served and (problem.code in PERMANENT or exits >= CRASH_LIMIT):
-        reason = problem if problem.code in SAID_AS_IT_IS else _crash_loop(replica, problem, exits)
+    if never_served and (problem.code in causes.PERMANENT or exits >= CRASH_LIMIT):
+        reason = problem if problem.code in causes.SAID_AS_IT_IS else _crash_loop(replica, problem, exits)
         update(replica, state=ReplicaState.FAILED, reason=reason.as_json(), **values)
         return
     delay = 0.0 if was_ready and exits == 1 else min(BACKOFF_MAX_S, 0.5 * 2 ** (exits - 1))
@@ -246,4 +225,5 @@ def _ended(replica: Replica, problem: Problem) -> None:
 
 def _crash_loop(replica: Replica, problem: Problem, exits: int) -> Problem:
     name = replica.set.owner_key
-    return Problem("crash-loop", deployment=name, count=exits, reason=problem.message, evidence=problem.evidence)
+    hint, evidence = problem.params.get("hint", ""), problem.evidence
+    return Problem("crash-loop", deployment=name, count=exits, reason=problem.message, evidence=evidence, hint=hint)

@@ -12,13 +12,13 @@ from apps.core import limits
 from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import recipes, scripts
+from apps.endpoints import recipes, scripts, servers
+from apps.endpoints.domain.capacity import hold
 from apps.endpoints.domain.common import begin, locked
 from apps.endpoints.domain.specs import DeploymentSpec, spec_of
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.endpoints.rules import check_name
-from apps.registry.enums import ModelType
 
 PROBE_MOST = 3_600_000  # of a probe's times (an hour) and of its thresholds
 RECIPE_FIELDS = (
@@ -29,8 +29,10 @@ RECIPE_FIELDS = (
     "environment_variables",
     "model_mount_path",
     "instance_type",
+    "resources",
     "max_concurrent_requests",
     "liveness_probe",
+    "readiness_probe",
 )
 """A change of one of these needs new replicas; of the others, only new routes or nothing."""
 
@@ -41,7 +43,7 @@ def create_deployment(
 ) -> tuple[OnlineDeployment, Operation]:
     """A new deployment with 0 % of the traffic.
 
-    Raises Problem "bad-name", "not-found", "exists", "busy", "limit" or "bad-field".
+    Raises Problem "bad-name", "not-found", "exists", "busy", "limit", "bad-field", or what `capacity.hold` raises.
     """
     endpoint = locked(endpoint)
     deployment = add_deployment(endpoint, name, spec, actor)
@@ -58,6 +60,7 @@ def add_deployment(endpoint: OnlineEndpoint, name: str, spec: DeploymentSpec, ac
     deployment = OnlineDeployment(endpoint=endpoint, name=name, created_by=actor, modified_by=actor)
     _assign(deployment, spec)
     deployment.save()
+    hold(deployment, anew=True)
     return deployment
 
 
@@ -69,28 +72,29 @@ def update_deployment(
 
     `if_match`: the `modified_at` that the caller has seen; somebody else's later change is not written over.
 
-    Raises Problem "not-found", "stale", "busy", "bad-field", "limit".
+    Raises Problem "not-found", "stale", "busy", "bad-field", "limit", or what `capacity.hold` raises.
     """
-    _check_spec(spec)
+    _check_spec(spec, present=deployment.instance_type)
     endpoint = locked(deployment.endpoint)
     deployment = _of(endpoint, deployment)
     if if_match is not None and if_match != deployment.modified_at:
         raise Problem("stale", subject=f"Deployment {deployment}")
     if spec.egress != deployment.egress:
         raise Problem("bad-field", field="egressPublicNetworkAccess", reason="it cannot be changed after creation")
-    before = {name: getattr(deployment, name) for name in RECIPE_FIELDS}
+    before = _runs(deployment)
     count = deployment.instance_count
     operation = begin("online-deployment.update", endpoint, actor, deployment=deployment)
     _assign(deployment, spec)
     # the last revision may have failed: asking for it again is asking to try again
     current = deployment.serving is not None and deployment.serving.revision == deployment.revision
-    roll = not current or before != {name: getattr(deployment, name) for name in RECIPE_FIELDS}
+    roll = not current or before != _runs(deployment)
     only_scale = not roll and count != spec.instance_count
     deployment.state = ProvisioningState.SCALING if only_scale else ProvisioningState.UPDATING
     deployment.revision += 1 if roll else 0
     deployment.modified_by = actor
     deployment.error = None
     deployment.save()
+    hold(deployment, anew=roll)
     return operation
 
 
@@ -125,6 +129,12 @@ def _of(endpoint: OnlineEndpoint, deployment: OnlineDeployment) -> OnlineDeploym
     return found
 
 
+def _runs(deployment: OnlineDeployment) -> dict[str, Any]:
+    """What its replicas are made of."""
+    named = {name: deployment.properties.get(name) for name in servers.PROPERTIES}
+    return {name: getattr(deployment, name) for name in RECIPE_FIELDS} | named
+
+
 def _assign(deployment: OnlineDeployment, spec: DeploymentSpec) -> None:
     for name in DeploymentSpec.__dataclass_fields__:
         setattr(deployment, name, getattr(spec, name))
@@ -137,9 +147,10 @@ def _check_limits(endpoint: OnlineEndpoint) -> None:
         raise Problem("limit", limit=most, what="deployments")
 
 
-def _check_spec(spec: DeploymentSpec) -> None:
+def _check_spec(spec: DeploymentSpec, *, present: str = "") -> None:
+    """`present`: the instance type it has, which it may keep also when nobody else is offered it any more."""
     timeout = limits.get("request_timeout_ms")
-    compute.instance_type(spec.instance_type)
+    compute.size_of(compute.instance_type(spec.instance_type, also=present), spec.resources)
     bounds = [
         ("sku.capacity", spec.instance_count, 1, limits.get("instances_per_deployment")),
         ("requestSettings.requestTimeout", spec.request_timeout_ms, 1, timeout),
@@ -157,9 +168,7 @@ def _check_spec(spec: DeploymentSpec) -> None:
         scripts.check(spec.code, spec.scoring_script)
         if spec.environment is None:
             raise Problem("environment-needed", target="environmentId")
-    elif spec.model is None or spec.model.type != ModelType.MLFLOW:
-        reason = "without a scoring script only MLflow models can be deployed on this compute"
-        raise Problem("unsupported", what="This deployment", reason=reason, target="codeConfiguration")
+    servers.check(spec)
 
 
 def _check_probe(name: str, probe: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ class DeploymentSpec:
     model_mount_path: str = ""
     instance_type: str = "small"
     instance_count: int = 1
+    resources: dict[str, dict[str, str]] = field(default_factory=dict)
     request_timeout_ms: int = 5000
     max_concurrent_requests: int = 1
     max_queue_wait_ms: int = 500

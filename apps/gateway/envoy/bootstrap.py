@@ -83,7 +83,7 @@ def _stats() -> Json:
     return {
         "stats_tags": [
             {"tag_name": "endpoint", "regex": r"^cluster\.(?:dep__((?:[^.]+?))__[^.]+\.)"},
-            {"tag_name": "deployment", "regex": r"^cluster\.(?:dep__[^.]+?__([^.]+)\.)"},
+            {"tag_name": "deployment", "regex": r"^cluster\.(?:dep__[^.]+?__([^.]+?)(?:__grpc)?\.)"},
         ],
         # for Prometheus; what the pages show comes from the bins themselves
         "histogram_bucket_settings": [

@@ -61,9 +61,14 @@ def _deployment(where: str, deployment: Deployment) -> None:
         raise ValueError(
             f"{where}: the session {deployment.session!r} has characters a header cannot carry as they are."
         )
-    _unique(f"replica of {where.lower()}", deployment.replicas)
+    _addresses(where, deployment.replicas)
+    _addresses(f"{where}: gRPC", deployment.grpc_replicas)
+
+
+def _addresses(where: str, replicas: tuple[str, ...]) -> None:
+    _unique(f"replica of {where.lower()}", replicas)
     try:
-        addresses = [parse_address(replica) for replica in deployment.replicas]
+        addresses = [parse_address(replica) for replica in replicas]
     except ValueError as problem:
         raise ValueError(f"{where}: {problem}") from None
     if any(a.named for a in addresses) and any(a.path for a in addresses):

@@ -10,6 +10,7 @@ from apps.gateway.envoy.types import (
     Json,
     all_clusters,
     cluster_name,
+    grpc_cluster_name,
     parse_address,
     typed,
 )
@@ -29,7 +30,8 @@ def render_clusters(front: Front, endpoints: Iterable[Endpoint]) -> list[Json]:
     replicas = sum(len(deployment.replicas) for _, deployment in pairs)
     interval = next((step for limit, step in CHECK_STEPS if replicas > limit), "1s")
     return [
-        *(_deployment(cluster_name(endpoint.name, d.name), d, interval) for endpoint, d in pairs),
+        *(_http(cluster_name(endpoint.name, d.name), d, interval) for endpoint, d in pairs),
+        *(_grpc(grpc_cluster_name(endpoint.name, d.name), d, interval) for endpoint, d in pairs if d.grpc_replicas),
         _site("web", parse_address(front.web)),
         _site("mlflow", parse_address(front.mlflow)),
     ]
@@ -40,26 +42,26 @@ def render_limits(endpoints: Iterable[Endpoint]) -> list[Json]:
     layer = {
         f"circuit_breakers.{cluster_name(e.name, d.name)}.default.max_pending_requests": d.queue
         for e, d in all_clusters(endpoints)
-        if not d.grpc
     }
     return [typed("envoy.service.runtime.v3.Runtime", name="limits", layer=layer)]
 
 
-def _deployment(name: str, deployment: Deployment, interval: str) -> Json:
-    cluster = {
-        **_base(name, [parse_address(replica) for replica in deployment.replicas]),
+def _deployment(name: str, deployment: Deployment, replicas: tuple[str, ...], ready_port: int | None) -> Json:
+    return {
+        **_base(name, [parse_address(replica) for replica in replicas], ready_port),
         "connect_timeout": "1s",
         "load_balancing_policy": {"policies": [{"typed_extension_config": _least_busy()}]},
         "ignore_health_on_host_removal": True,
         # by default dead replicas get traffic once half are dead, and health reaches the workers once a second at most
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "outlier_detection": _outlier(deployment),
-        "health_checks": [_ready(deployment, interval)],
     }
-    if deployment.grpc:
-        return {**cluster, **_grpc(deployment)}
+
+
+def _http(name: str, deployment: Deployment, interval: str) -> Json:
     return {
-        **cluster,
+        **_deployment(name, deployment, deployment.replicas, deployment.ready_port),
+        "health_checks": [_ready(deployment, interval, {"http_health_check": {"path": deployment.ready_path}})],
         "circuit_breakers": {
             # HTTP/1.1: one connection is one request in flight
             "per_host_thresholds": [{"max_connections": deployment.concurrency}],
@@ -70,9 +72,11 @@ def _deployment(name: str, deployment: Deployment, interval: str) -> Json:
     }
 
 
-def _grpc(deployment: Deployment) -> Json:
+def _grpc(name: str, deployment: Deployment, interval: str) -> Json:
     slots = deployment.queue
     return {
+        **_deployment(name, deployment, deployment.grpc_replicas, None),
+        "health_checks": [_ready(deployment, interval, {"tcp_health_check": {}})],
         "circuit_breakers": {"thresholds": [_thresholds(max_requests=slots, max_pending_requests=slots)]},
         **_protocol({"http2_protocol_options": {}}, GRPC_IDLE),
     }
@@ -87,8 +91,9 @@ def _site(name: str, address: Address) -> Json:
     }
 
 
-def _base(name: str, addresses: list[Address]) -> Json:
-    hosts = [{"endpoint": {"address": address.render()}} for address in addresses]
+def _base(name: str, addresses: list[Address], ready_port: int | None = None) -> Json:
+    asked = {"health_check_config": {"port_value": ready_port}} if ready_port is not None else {}
+    hosts = [{"endpoint": {"address": address.render(), **asked}} for address in addresses]
     return typed(
         "envoy.config.cluster.v3.Cluster",
         name=name,
@@ -116,12 +121,9 @@ def _protocol(options: Json, idle: str) -> Json:
     return {"typed_extension_protocol_options": {HTTP_OPTIONS: typed(HTTP_OPTIONS, **fields)}}
 
 
-def _ready(deployment: Deployment, interval: str) -> Json:
+def _ready(deployment: Deployment, interval: str, probe: Json) -> Json:
     """A busy single-threaded model answers its check only after the request at hand: give it that long."""
     seconds = min(LONGEST_CHECK_S, max(1.0, deployment.request_timeout_ms / 1000))
-    probe: Json = (
-        {"tcp_health_check": {}} if deployment.grpc else {"http_health_check": {"path": deployment.ready_path}}
-    )
     return {
         "timeout": f"{seconds:.3f}s",
         "interval": interval,

@@ -20,6 +20,7 @@ from apps.gateway.envoy.types import (
     Front,
     Json,
     cluster_name,
+    grpc_cluster_name,
     typed,
 )
 
@@ -90,7 +91,7 @@ def _grpc_routes(endpoints: list[Endpoint]) -> list[Json]:
     """A gRPC path has no room for a prefix: the endpoint comes in a header. Unknown ones must not end in web."""
     routes: list[Json] = []
     for endpoint in endpoints:
-        speakers = tuple(deployment for deployment in endpoint.deployments if deployment.grpc)
+        speakers = tuple(deployment for deployment in endpoint.deployments if deployment.grpc_replicas)
         if speakers:
             match = {"prefix": "/", "grpc": {}, "headers": [_exact(PICK_ENDPOINT, endpoint.name)]}
             routes += _routes(endpoint, match, "/grpc", speakers, rewrite=False)
@@ -107,7 +108,7 @@ def _routes(
     routes = [_too_large(endpoint, name, match)] if rewrite else []
     for deployment in speakers:
         route = _route(endpoint, f"{name}/{deployment.name}", _also(match, _exact(PICK, deployment.name)))
-        target = {"cluster": cluster_name(endpoint.name, deployment.name), **_forward(deployment, rewrite=rewrite)}
+        target = {"cluster": _cluster(endpoint, deployment, http=rewrite), **_forward(deployment, rewrite=rewrite)}
         routes.append({**route, "route": target, "response_headers_to_add": _served_by(deployment)})
     picked = _also(match, {"name": PICK, "present_match": True})
     routes.append(_answer(endpoint, f"{name}/unknown", picked, "DeploymentNotFound", NO_DEPLOYMENT))
@@ -152,7 +153,7 @@ def _too_large(endpoint: Endpoint, name: str, match: Json) -> Json:
 def _split(endpoint: Endpoint, live: list[tuple[Deployment, int]], *, rewrite: bool) -> Json:
     shares = [
         {
-            "name": cluster_name(endpoint.name, deployment.name),
+            "name": _cluster(endpoint, deployment, http=rewrite),
             "weight": share,
             "response_headers_to_add": _served_by(deployment),
         }
@@ -160,16 +161,25 @@ def _split(endpoint: Endpoint, live: list[tuple[Deployment, int]], *, rewrite: b
     ]
     slowest = max((deployment for deployment, _ in live), key=lambda deployment: deployment.request_timeout_ms)
     split = {"weighted_clusters": {"clusters": shares}, **_forward(slowest, rewrite=rewrite)}
-    mirrors = [_mirror(endpoint, name, percent) for name, percent in endpoint.mirror.items() if percent > 0]
+    shadows = {d.name: d for d in endpoint.deployments if rewrite or d.grpc_replicas}
+    mirrors = [
+        _mirror(endpoint, _cluster(endpoint, shadows[name], http=rewrite), percent)
+        for name, percent in endpoint.mirror.items()
+        if percent > 0 and name in shadows
+    ]
     return {**split, **({"request_mirror_policies": mirrors} if mirrors else {})}
 
 
-def _mirror(endpoint: Endpoint, deployment: str, percent: int) -> Json:
+def _cluster(endpoint: Endpoint, deployment: Deployment, *, http: bool) -> str:
+    return (cluster_name if http else grpc_cluster_name)(endpoint.name, deployment.name)
+
+
+def _mirror(endpoint: Endpoint, cluster: str, percent: int) -> Json:
     fraction = {
         "default_value": {"numerator": percent, "denominator": "HUNDRED"},
         "runtime_key": f"mirror.{endpoint.name}",
     }
-    return {"cluster": cluster_name(endpoint.name, deployment), "runtime_fraction": fraction}
+    return {"cluster": cluster, "runtime_fraction": fraction}
 
 
 def _forward(deployment: Deployment, *, rewrite: bool) -> Json:

@@ -16,14 +16,19 @@ DEFAULT_RATE = 500
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One deployment and the addresses of its replicas: `unix:/abs/path` or `host:port`."""
+    """One deployment and the addresses of its replicas: `unix:/abs/path` or `host:port`.
+
+    `ready_port`: where hosts answer `ready_path`, when it is another port. `grpc_replicas`: where the same replicas
+    speak gRPC, in the same order; empty when they do not.
+    """
 
     name: str
     replicas: tuple[str, ...]
     concurrency: int
     request_timeout_ms: int
     ready_path: str = "/"
-    grpc: bool = False
+    ready_port: int | None = None
+    grpc_replicas: tuple[str, ...] = ()
     session: str = ""
     # Below the model server's own keep-alive (gunicorn 2 s, uvicorn 5 s), or requests meet a closing connection.
     # Longer is better where the server allows it: a connection being opened takes a place in the queue.
@@ -151,6 +156,11 @@ def parse_address(text: str) -> Address:
 def cluster_name(endpoint: str, deployment: str) -> str:
     """Never with a dot: Envoy's statistics split names there."""
     return f"dep__{endpoint}__{deployment}"
+
+
+def grpc_cluster_name(endpoint: str, deployment: str) -> str:
+    """No name of ours holds two underscores, so it is no other deployment's."""
+    return f"{cluster_name(endpoint, deployment)}__grpc"
 
 
 def all_clusters(endpoints: Iterable[Endpoint]) -> list[tuple[Endpoint, Deployment]]:

@@ -1,6 +1,6 @@
 """What people type, parsed."""
 
-from apps.studio.forms.assets import EnvironmentForm, ModelForm, ProfileForm, RunForm, TokenForm
+from apps.studio.forms.assets import ContextForm, EnvironmentForm, ModelForm, ProfileForm, RunForm, TokenForm
 from apps.studio.forms.serving import (
     EXISTING,
     NEW,
@@ -15,6 +15,7 @@ from apps.studio.forms.serving import (
 __all__ = [
     "EXISTING",
     "NEW",
+    "ContextForm",
     "DeployForm",
     "DeploymentEditForm",
     "EndpointEditForm",

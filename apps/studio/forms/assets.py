@@ -57,7 +57,7 @@ class RunForm(StudioForm):
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
 
 
-class EnvironmentForm(StudioForm):
+class EnvironmentBase(StudioForm):
     name = forms.CharField(
         label=_("Name"),
         max_length=255,
@@ -66,12 +66,40 @@ class EnvironmentForm(StudioForm):
     )
     version = forms.CharField(label=_("Version"), max_length=64, required=False, help_text=_("Empty: the next number."))
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
+
+
+class EnvironmentForm(EnvironmentBase):
+    unmarked = ("conda_file",)
+    image = forms.CharField(
+        label=_("Image"),
+        required=False,
+        max_length=255,
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "registry.example/team/image:1.0"}),
+        help_text=_("For Docker compute. Empty: the image of this installation. Processes use the packages alone."),
+    )
     conda_file = forms.CharField(
         label=_("Conda file"),
+        required=False,
         max_length=200_000,
-        help_text=_("The YAML of conda env export, or one you write."),
+        help_text=_("The YAML of conda env export, or one you write. Empty: the image as it is."),
         widget=forms.Textarea(attrs={"rows": 14, "spellcheck": "false", "class": "textarea mono"}),
         initial=CONDA_EXAMPLE,
+    )
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        if not data.get("image") and not data.get("conda_file") and not self.errors:
+            self.add_error("conda_file", _("Give a conda file, an image, or both."))
+        return data
+
+
+class ContextForm(EnvironmentBase):
+    dockerfile_path = forms.CharField(
+        label=_("Dockerfile"),
+        required=False,
+        max_length=400,
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "Dockerfile"}),
+        help_text=_("Its path in the folder. Empty: Dockerfile."),
     )
 
 

@@ -6,10 +6,13 @@ from contextlib import suppress
 from typing import Any
 
 from django import forms
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import Workspace
+from apps.compute.domain import Ledger
 from apps.compute.models import InstanceType
+from apps.compute.quantities import Size
 from apps.core import limits
 from apps.core.errors import Problem
 from apps.endpoints.enums import AuthMode
@@ -26,6 +29,7 @@ from apps.studio.forms.base import (
     VersionField,
     usable,
 )
+from apps.studio.pretty import size_words
 
 AUTH_CHOICES = [
     (AuthMode.KEY, _("Key: two keys that stay valid until regenerated")),
@@ -68,14 +72,42 @@ class EndpointForm(EndpointEditForm):
     field_order = ["name"]
 
 
+class InstanceRadio(forms.RadioSelect):
+    """One card per size, with its price; what does not fit now is greyed out and says why."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reasons: dict[str, str] = {}
+
+    def create_option(self, name: Any, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        option: dict[str, Any] = super().create_option(name, value, *args, **kwargs)
+        reason = self.reasons.get(str(value), "")
+        option |= {"price": value.instance.price_hour, "reason": reason}
+        if reason:
+            option["attrs"]["disabled"] = True
+        return option
+
+
 class InstanceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
-    widget = forms.RadioSelect
+    widget = InstanceRadio
 
     def label_from_instance(self, obj: Any) -> str:
-        return _("%(cpu)s CPU · %(mem)s GiB") % {
-            "cpu": f"{obj.cpu_milli / 1000:g}",
-            "mem": f"{obj.mem_bytes / 2**30:.3g}",
+        return size_words(Size(obj.cpu_milli, obj.mem_bytes, obj.gpus))
+
+    def offer(self, workspace: Workspace, current: OnlineDeployment | None) -> None:
+        """The types this workspace can choose now; the one a deployment has stays possible whatever happens."""
+        mine = current.instance_type if current is not None else ""
+        self.queryset = InstanceType.objects.filter(Q(enabled=True) | Q(pk=mine))
+        ledger = Ledger(workspace, without=current.owner_key if current is not None else "")
+        self.widget.reasons = {
+            each.name: reason for each in self.queryset if each.name != mine and (reason := _unfit(each, ledger))
         }
+
+
+def _unfit(instance: InstanceType, ledger: Ledger) -> str:
+    """Why not even one instance fits, in a container or without; empty when one does."""
+    count, reason = ledger.most(instance)
+    return "" if count or ledger.most(instance, container=True)[0] else reason
 
 
 class DeploymentEditForm(StudioForm):
@@ -144,10 +176,12 @@ class DeploymentEditForm(StudioForm):
                 field: Any = self.fields[name]
                 field.rows = field.rows | field.rows.model.objects.filter(pk=getattr(current, f"{name}_id"))
         self._tell_type()
-        types = InstanceType.objects.all()
-        self.fields["instance_type"].queryset = types  # type: ignore[attr-defined]
+        types: Any = self.fields["instance_type"]
+        types.offer(workspace, current)
         if not self.is_bound and "instance_type" not in self.initial:
-            self.initial["instance_type"] = getattr(types.first(), "pk", None)
+            names = [each.pk for each in types.queryset]
+            fitting = [each for each in names if each not in types.widget.reasons]
+            self.initial["instance_type"] = next(iter([*fitting, *names]), None)
 
     def _tell_type(self) -> None:
         """The page hides what an MLflow model does not need; without the script of the page nothing is hidden."""

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.utils.dateparse import parse_datetime
 
+from apps.compute import quantities
 from apps.core.durations import duration, duration_ms
 from apps.core.errors import Problem
 from apps.endpoints import domain
@@ -221,6 +222,7 @@ class DeploymentEdit(DeploymentForms, DeploymentPage):
             "readinessProbe": here.readiness_probe,
             "modelMountPath": here.model_mount_path,
             "properties": here.properties,
+            "containerResourceRequirements": quantities.as_wire(here.resources),
             "egressPublicNetworkAccess": "Enabled" if here.egress else "Disabled",
         }
         code = {"codeId": f"azureml:{here.code}", "scoringScript": data.get("scoring_script")} if here.code else None
@@ -228,6 +230,8 @@ class DeploymentEdit(DeploymentForms, DeploymentPage):
         shown = self._documented(data)
         probe = _probe(data, here)
         ascode.deployment(writer, {**shown, **more, "liveness_wire": probe}, verb="update")
+        if here.resources:
+            writer.note("resources of its own stay with the curl command only: YAML of a managed deployment has none")
         return writer.done()
 
 

@@ -15,7 +15,7 @@ from apps.endpoints import domain
 from apps.endpoints.models import OnlineDeployment
 from apps.studio.forms import ScaleForm
 from apps.studio.pages.endpoints import EndpointPage
-from apps.studio.queries import cards, deployments_of
+from apps.studio.queries import cards, deployments_of, prices
 from apps.studio.views import one
 
 HISTORY = 20
@@ -62,7 +62,8 @@ class Deployment(DeploymentPage):
             target=self.deployment.topic,
             workspace=self.workspace.name,
         ).select_related("actor")[:HISTORY]
-        return self.page("deployment", form=form, replicas=replicas, operations=operations, **more)
+        cost = prices().of(self.deployment)
+        return self.page("deployment", form=form, replicas=replicas, operations=operations, cost=cost, **more)
 
 
 class DeploymentDelete(DeploymentPage):

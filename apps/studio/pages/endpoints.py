@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.db.models import Q
@@ -21,7 +22,15 @@ from apps.gateway import domain as gateway
 from apps.monitoring.queries import summary
 from apps.studio import ascode, invoke
 from apps.studio.listing import Column, listing, query_of
-from apps.studio.queries import cards, deployments_of, endpoints_of, live_operation, operations_of
+from apps.studio.queries import (
+    HOURS_OF_A_MONTH,
+    cards,
+    deployments_of,
+    endpoints_of,
+    live_operation,
+    operations_of,
+    priced,
+)
 from apps.studio.views import Page, one
 
 HISTORY = 50
@@ -89,7 +98,9 @@ class Overview(EndpointPage):
     permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        return self.page("endpoint", cards=cards(deployments_of(self.endpoint)))
+        shown = priced(cards(deployments_of(self.endpoint)))
+        total = sum((each.hourly or Decimal(0) for each in shown), Decimal(0))
+        return self.page("endpoint", cards=shown, total=total, month=total * HOURS_OF_A_MONTH)
 
 
 class Deployments(EndpointPage):
@@ -130,7 +141,7 @@ class Keys(EndpointPage):
         return self.page(
             "endpoint_keys",
             slots=("primary", "secondary"),
-            tabs=ascode.request(self.endpoint.name, path="/score", body=json.dumps(sample)),
+            tabs=ascode.request(self.endpoint.name, path=self.endpoint.scoring_path, body=json.dumps(sample)),
             group="request",
             uses_keys=self.endpoint.auth_mode == AuthMode.KEY,
         )

@@ -6,23 +6,30 @@ from typing import Any, ClassVar
 
 from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
+from apps.builds import history
 from apps.builds.versions import outlook, start_build, topic
 from apps.core.errors import Problem
-from apps.core.models import Operation
+from apps.core.models import Operation, OperationState
+from apps.core.operations import can_cancel
 from apps.endpoints.models import OnlineDeployment
+from apps.registry import storage
 from apps.registry.domain import delete_version, register_environment
 from apps.registry.models import Environment, EnvironmentVersion
 from apps.studio import ascode
 from apps.studio.ascode import AsCode, Writer
-from apps.studio.forms import EnvironmentForm
+from apps.studio.forms import ContextForm, EnvironmentForm
 from apps.studio.listing import Column, listing, query_of
+from apps.studio.pages.sending import SendingPage
 from apps.studio.views import FormPage, Page, one
 
 BUILDS = 10
+LOG_TAIL = 200
+DOCKERFILE_SHOWN = 100_000  # bytes
 VERSION_COLUMNS = (Column(_lazy("Version")), Column(_lazy("Created"), "created_at"), Column(_lazy("By")))
 COLUMNS = (
     Column(_lazy("Name"), "name"),
@@ -76,17 +83,46 @@ class EnvironmentPage(EnvironmentBase):
             environment__asset=self.environment, endpoint__workspace=self.workspace
         )
         light = self.environment.versions.select_related("created_by", "asset").defer("conda_file", "requirements")
-        builds = Operation.objects.filter(kind="environment.build", workspace=self.workspace.name)
+        operation = self.building()
+        dockerfile = _dockerfile(self.chosen) if self.chosen else ""
         return self.page(
             "environment",
             environment=self.environment,
             listing=listing(request, light, VERSION_COLUMNS, default="-created_at"),
             chosen=self.chosen,
             outlook=outlook(self.chosen) if self.chosen else None,
-            builds=builds.filter(target=topic(self.chosen)).select_related("actor")[:BUILDS] if self.chosen else [],
+            attempts=history.of(self.chosen)[:BUILDS] if self.chosen else [],
             build_topic=topic(self.chosen) if self.chosen else "",
+            operation=operation,
+            dockerfile=dockerfile,
+            source=dockerfile or (self.chosen.source_text if self.chosen else ""),
+            operation_topic=f"operation:{operation.pk}" if operation else "operation:",
+            live_log=_tail(operation),
+            can_cancel=operation is not None and can_cancel(operation),
             deployed=deployed.select_related("endpoint", "environment"),
         )
+
+    def building(self) -> Operation | None:
+        """The build of the chosen version that has not ended yet."""
+        rows = Operation.objects.filter(kind="environment.build", workspace=self.workspace.name)
+        live = rows.filter(state__in=OperationState.live())
+        return live.filter(target=topic(self.chosen)).first() if self.chosen else None
+
+
+def _dockerfile(version: EnvironmentVersion) -> str:
+    if not version.build_context_id:
+        return ""
+    path = storage.tree_path(version.build_context_id) / version.dockerfile_path
+    try:
+        with path.open("rb") as stream:
+            return stream.read(DOCKERFILE_SHOWN).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _tail(operation: Operation | None) -> str:
+    step = operation.steps.first() if operation else None
+    return "\n".join(step.log.splitlines()[-LOG_TAIL:]) if step else ""
 
 
 class EnvironmentBuild(EnvironmentBase):
@@ -140,6 +176,7 @@ class EnvironmentCreate(FormPage):
             workspace=self.workspace,
             name=data["name"],
             version=data["version"] or None,
+            image=data["image"],
             conda_file=data["conda_file"],
             description=data["description"],
             actor=self.request.user,
@@ -149,4 +186,30 @@ class EnvironmentCreate(FormPage):
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
         ascode.environment(writer, data)
+        return writer.done()
+
+
+class EnvironmentFromContext(SendingPage):
+    section = "environments"
+    template = "environment_context"
+
+    def form(self, data: Any = None, files: Any = None) -> ContextForm:
+        return ContextForm(data)
+
+    def register(self, data: dict[str, Any]) -> str:
+        upload = self.received()
+        version, _new = register_environment(
+            workspace=self.workspace,
+            name=data["name"],
+            version=data["version"] or None,
+            build_context=storage.subtree(upload.tree, upload.path),
+            dockerfile_path=data["dockerfile_path"],
+            description=data["description"],
+            actor=self.request.user,
+        )
+        return reverse("studio:environment", args=[self.workspace.name, version.asset.name])
+
+    def as_code(self, data: dict[str, Any]) -> AsCode:
+        writer = Writer(self.workspace.name)
+        ascode.environment_of_context(writer, data)
         return writer.done()

@@ -49,7 +49,7 @@ class Test(EndpointPage):
             deployments,
             body=body,
             chosen=chosen.name if chosen else "",
-            path=call.path if call else "/score",
+            path=call.path if call else self.endpoint.scoring_path,
             answers=[_of(call)] if call else [],
         )
 
@@ -57,7 +57,7 @@ class Test(EndpointPage):
         values = {
             name: request.POST.get(name, "").replace("\x00", "") for name in ("deployment", "against", "body", "path")
         }
-        values["path"] = values["path"] or "/score"
+        values["path"] = values["path"] or self.endpoint.scoring_path
         if wants_code(request):
             return texts(self._code(**values)["tabs"])
         for name in filter(None, (values["deployment"], values["against"])):

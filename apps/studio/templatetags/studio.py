@@ -6,9 +6,11 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.forms import CheckboxInput
 from django.templatetags.static import static
 from django.utils.formats import date_format
@@ -18,6 +20,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from apps.compute.quantities import price
 from apps.studio.pretty import pretty
 
 register = template.Library()
@@ -168,6 +171,12 @@ def lines(values: Iterable[str]) -> str:
 @register.filter
 def cpu(milli: int) -> str:
     return f"{milli / 1000:g}"
+
+
+@register.simple_tag
+def money(value: Decimal | None) -> SafeString | str:
+    """An amount in the installation's currency; a dash for none."""
+    return format_html("{} {}", price(value), settings.CURRENCY) if value else "–"  # noqa: RUF001 -- as in every table
 
 
 @register.inclusion_tag("studio/parts/field.html")

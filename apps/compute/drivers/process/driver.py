@@ -21,6 +21,7 @@ import psutil
 
 from apps.compute.drivers import cgroups, isolation, sandbox
 from apps.compute.drivers.base import (
+    GRPC_SOCKET_NAME,
     SOCKET_NAME,
     DriverUnavailable,
     Failure,
@@ -238,7 +239,8 @@ class ProcessDriver:
             for path in shim["cgroups"]:
                 with contextlib.suppress(OSError):  # goes with the installation's last replica
                     Path(path).parent.rmdir()
-        Path(shim["socket"]).unlink(missing_ok=True)
+        for socket in (Path(shim["socket"]), Path(shim["socket"]).with_name(GRPC_SOCKET_NAME)):
+            socket.unlink(missing_ok=True)
 
     def forget(self, handle: Handle) -> None:
         self.stop(handle, grace_s=0.0)

@@ -34,6 +34,7 @@ class Command(BaseCommand):
         except OperationalError as error:
             raise CommandError(f"the database cannot be used: {str(error).splitlines()[0]}") from error
         compute.seed_instance_types()
+        compute.seed_targets()
         report: dict[str, Any] = {}
         if not User.objects.filter(username="admin").exists():
             password = os.environ.get("PORTWAY_ADMIN_PASSWORD") or secrets.token_urlsafe(12)

@@ -1,0 +1,218 @@
+"""Reading a Dockerfile and packing its build context. Plain functions over text and folders; nothing is run."""
+
+from __future__ import annotations
+
+import re
+import stat
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from docker.utils.build import exclude_paths
+
+LONGEST = 1_000_000  # bytes of a Dockerfile
+CA_NAME = ".portway-ca.pem"
+CA_TARGET = "/etc/portway/ca.pem"
+CA_READERS = (
+    "SSL_CERT_FILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+)
+VARIABLE = re.compile(r"\$(?:\{(?P<name>\w+)(?::(?P<sign>[-+])(?P<word>[^}]*))?\}|(?P<plain>\w+))")
+FLAG = re.compile(r"--(\w+)(?:=(\S*))?\s+")
+
+
+class ContextError(ValueError):
+    """The context or its Dockerfile cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    line: int  # where it begins, from 1
+    end: int  # the line after it
+    word: str
+    rest: str
+
+
+def read(root: Path, dockerfile: str) -> str:
+    """The Dockerfile's text. Raises ContextError when it is not a file of the context, or no text."""
+    parts = PurePosixPath(dockerfile).parts
+    if not parts or dockerfile.startswith("/") or ".." in parts or not dockerfile.isprintable():
+        raise ContextError(f"the path of the Dockerfile must lie in the build context, not {dockerfile!r}")
+    path = root / dockerfile
+    if not path.is_file() or path.is_symlink():
+        raise ContextError(f"there is no {dockerfile} in the build context")
+    if path.stat().st_size > LONGEST:
+        raise ContextError(f"{dockerfile} is longer than {LONGEST} bytes")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ContextError(f"{dockerfile} is not UTF-8 text") from None
+
+
+def statements(text: str) -> Iterator[Statement]:
+    """Its instructions, with continued lines joined, as the classic builder reads them."""
+    escape = "\\"
+    directive = re.match(r"\s*#\s*escape\s*=\s*([\\`])\s*(?:\n|$)", text)
+    if directive:
+        escape = directive[1]
+    begun, parts = 0, []
+    lines = text.splitlines()
+    for number, raw in enumerate(lines, 1):
+        line = raw.strip()
+        if line.startswith("#") or not line:
+            continue
+        begun = begun or number
+        parts.append(line.removesuffix(escape))
+        if line.endswith(escape):
+            continue
+        yield _statement(begun, number + 1, parts)
+        begun, parts = 0, []
+    if parts:
+        yield _statement(begun, len(lines) + 1, parts)
+
+
+def _statement(line: int, end: int, parts: list[str]) -> Statement:
+    word, _, rest = " ".join(parts).strip().partition(" ")
+    return Statement(line, end, word.upper(), rest.strip())
+
+
+def images(text: str, arguments: Mapping[str, str]) -> list[str]:
+    """The images it takes from elsewhere, in order: of FROM and of `COPY --from`, without its own stages.
+
+    Raises:
+        ContextError: one is named by a variable that has no value here, or there is no FROM.
+    """
+    values: dict[str, str] = {}
+    stages: set[str] = set()
+    found: list[str] = []
+    count = 0
+    for each in statements(text):
+        if each.word == "ARG" and not count:
+            name, _, default = each.rest.partition("=")
+            values[name.strip()] = arguments.get(name.strip(), default.strip().strip("\"'"))
+        elif each.word == "FROM":
+            words = FLAG.sub("", each.rest + " ").split()
+            name = _filled(words[0] if words else "", values, each.line)
+            if name != "scratch" and name.lower() not in stages:
+                found.append(name)
+            if len(words) == 3 and words[1].upper() == "AS":  # noqa: PLR2004 -- FROM image AS name
+                stages.add(words[2].lower())
+            stages.add(str(count))
+            count += 1
+        elif each.word in {"COPY", "ADD"}:
+            flags = dict(FLAG.findall(each.rest))
+            name = _filled(flags["from"], values, each.line) if "from" in flags else ""
+            if name and name.lower() not in stages:
+                found.append(name)
+        elif each.word == "ONBUILD" and "--from" in each.rest:
+            raise ContextError(f"line {each.line}: ONBUILD with --from is not supported")
+    if not count:
+        raise ContextError("the Dockerfile has no FROM")
+    return list(dict.fromkeys(found))
+
+
+def _filled(text: str, values: Mapping[str, str], line: int) -> str:
+    def value(match: re.Match[str]) -> str:
+        known = values.get(match["name"] or match["plain"], "")
+        if match["sign"] == "+":
+            return match["word"] if known else ""
+        return known or (match["word"] if match["sign"] == "-" else "")
+
+    name = VARIABLE.sub(value, text).strip("\"'")
+    if not name or "$" in name:
+        raise ContextError(
+            f"line {line}: the image {text!r} has no name here; give its ARG a value above the first FROM"
+        )
+    return name
+
+
+def prepared(text: str, *, ca: bool, arguments: Mapping[str, str]) -> str:
+    """The text with our lines behind each FROM: the bundle of certificates, and the arguments RUN shall see.
+
+    They are arguments, so nothing of them stays in the environment of the image.
+    """
+    lines = [f"COPY {CA_NAME} {CA_TARGET}", *(f"ARG {name}={CA_TARGET}" for name in CA_READERS)] if ca else []
+    lines += [f"ARG {name}" for name in arguments]
+    if not lines:
+        return text
+    out = text.splitlines()
+    for each in reversed([each for each in statements(text) if each.word == "FROM"]):
+        out[each.end - 1 : each.end - 1] = lines
+    return "\n".join(out) + "\n"
+
+
+def pack(root: Path, dockerfile: str, text: str, into: IO[bytes], *, ca: bytes, most: int) -> int:
+    """Write the context as a tar that is equal for equal content; its bytes.
+
+    `text` takes the place of the Dockerfile, `ca` is added. `.dockerignore` counts.
+    Raises ContextError for links that leave the context, special files, and more than `most` bytes.
+    """
+    size = 0
+    with tarfile.open(fileobj=into, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in _members(root, dockerfile):
+            path = root / name
+            member, content = _member(root, path, name)
+            if name == str(PurePosixPath(dockerfile)):
+                content = BytesIO(text.encode())
+                member.size = len(text.encode())
+            size += member.size
+            if size > most:
+                raise ContextError(f"the build context is larger than {most // 2**20} MiB")
+            if content is None and member.isfile():
+                with path.open("rb") as stream:
+                    tar.addfile(member, stream)
+            else:
+                tar.addfile(member, content)
+        if ca:
+            member = _plain(tarfile.TarInfo(CA_NAME))
+            member.size, member.mode = len(ca), 0o644
+            tar.addfile(member, BytesIO(ca))
+    return size
+
+
+def _members(root: Path, dockerfile: str) -> list[str]:
+    ignore = root / ".dockerignore"
+    lines: list[str] = []
+    if ignore.is_file() and not ignore.is_symlink() and ignore.stat().st_size <= LONGEST:
+        lines = [line.strip() for line in ignore.read_text("utf-8", "replace").splitlines()]
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    names = exclude_paths(str(root), patterns, dockerfile=dockerfile) if patterns else _all(root)
+    return sorted({str(PurePosixPath(name)) for name in names} - {"."})
+
+
+def _all(root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in root.rglob("*")]
+
+
+def _member(root: Path, path: Path, name: str) -> tuple[tarfile.TarInfo, BytesIO | None]:
+    if name == CA_NAME:
+        raise ContextError(f"{name} is a name of Portway's; take another one")
+    member = _plain(tarfile.TarInfo(name))
+    found = path.lstat()
+    member.mode = 0o755 if found.st_mode & stat.S_IXUSR else 0o644
+    if stat.S_ISLNK(found.st_mode):
+        target = path.readlink()
+        if target.is_absolute() or not path.resolve().is_relative_to(root.resolve()):
+            raise ContextError(f"{name} is a link to {target}, which is outside of the build context")
+        member.type, member.linkname = tarfile.SYMTYPE, str(target)
+    elif stat.S_ISDIR(found.st_mode):
+        member.type, member.mode = tarfile.DIRTYPE, 0o755
+    elif stat.S_ISREG(found.st_mode):
+        member.size = found.st_size
+    else:
+        raise ContextError(f"{name} is a special file")
+    return member, None
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mtime = 0
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member

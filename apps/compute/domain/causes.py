@@ -1,0 +1,67 @@
+"""Why a replica ended or never became ready, in the catalogue's words, with the line that proves it."""
+
+from __future__ import annotations
+
+from apps.compute import doctor
+from apps.compute.domain.recipes import last_line, logs
+from apps.compute.drivers.base import Observation
+from apps.compute.models import Replica
+from apps.compute.probe import Answer
+from apps.core.errors import Problem
+
+PERMANENT = {"script-import", "script-function", "script-init", "model-load"}  # trying again changes nothing
+SAID_AS_IT_IS = PERMANENT | {"out-of-memory"}
+RUNTIME_CODES = {
+    "UserScriptImportError": "script-import",
+    "UserScriptFunctionNotFound": "script-function",
+    "UserScriptInitFailed": "script-init",
+    "ModelLoadFailed": "model-load",
+}
+NOT_FOUND = 404
+
+
+def why_ended(replica: Replica, seen: Observation) -> Problem:
+    name = replica.set.owner_key
+    if seen.oom:
+        limit = f"{replica.set.spec['mem_bytes'] // 2**20} MiB"
+        return Problem("out-of-memory", deployment=name, limit=limit, evidence=last_line(replica))
+    if seen.failure is not None:
+        code = RUNTIME_CODES.get(seen.failure.code, "start-failed")
+        reason, evidence = seen.failure.message, seen.failure.evidence
+        found = doctor.diagnose(evidence, [] if evidence else _lines(replica))  # it knows better than its log
+    else:
+        code = "start-failed" if replica.ready_at is None else "server-ended"
+        reason, evidence = doctor.ended_by(seen.exit_code), last_line(replica)
+        found = doctor.diagnose(evidence, _lines(replica))
+    if found is None:
+        return Problem(code, evidence=evidence, reason=reason, deployment=name)
+    return Problem(
+        found.code if found.code and code in RETOLD else code,
+        evidence=found.evidence,
+        reason=found.reason or reason,
+        hint=found.hint,
+        deployment=name,
+    )
+
+
+RETOLD = {"start-failed", "script-import", "script-init", "model-load"}  # what a diagnosis may call by another name
+
+
+def never_ready(replica: Replica, ready: Answer) -> Problem:
+    """For a server that runs and does not answer as it should."""
+    limit = int(replica.set.spec["start_deadline_s"])
+    found = doctor.diagnose("", _lines(replica))
+    hint = found.hint if found else ""
+    if ready.status == NOT_FOUND:
+        hint = "The server runs, but has nothing at this path: correct the readiness route of the inference_config."
+    elif ready.refused:
+        hint = (
+            "Nothing listens on this port: let the server listen there, on 0.0.0.0 and not on 127.0.0.1, "
+            "or correct the port in the inference_config."
+        )
+    evidence = "; ".join(filter(None, [ready.said, found.evidence if found else last_line(replica)]))
+    return Problem("not-ready", deployment=replica.set.owner_key, seconds=limit, evidence=evidence, hint=hint)
+
+
+def _lines(replica: Replica) -> list[str]:
+    return [line.text for line in logs(replica, tail=doctor.LOOKED_AT)]

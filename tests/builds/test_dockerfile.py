@@ -1,0 +1,117 @@
+"""Reading Dockerfiles and packing contexts, without an engine."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+
+import pytest
+
+from apps.builds import dockerfile
+from apps.builds.dockerfile import ContextError
+
+
+def pack(root, text="FROM x\n", name="Dockerfile", ca=b"", most=10_000):
+    into = io.BytesIO()
+    dockerfile.pack(root, name, text, into, ca=ca, most=most)
+    return into.getvalue()
+
+
+def names(data):
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return tar.getnames()
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM x\n")
+    return folder
+
+
+def test_equal_content_is_an_equal_tar(root):
+    (root / "b").mkdir()
+    (root / "b" / "a.txt").write_text("a")
+    first = pack(root)
+    os.utime(root / "b" / "a.txt", (1, 1))
+    assert pack(root) == first
+    assert names(first) == ["Dockerfile", "b", "b/a.txt"]
+
+
+def test_dockerignore_counts_but_never_hides_the_dockerfile(root):
+    (root / ".dockerignore").write_text("# secrets\n*.key\nDockerfile\n")
+    (root / "my.key").write_text("secret")
+    (root / "score.py").write_text("")
+    assert set(names(pack(root))) == {".dockerignore", "Dockerfile", "score.py"}
+
+
+def test_links_that_leave_the_context_are_refused(root):
+    (root / "fine").symlink_to("Dockerfile")
+    assert "fine" in names(pack(root))
+    for target in ("/etc/passwd", "../outside", "fine/../../x"):
+        (root / "evil").unlink(missing_ok=True)
+        (root / "evil").symlink_to(target)
+        with pytest.raises(ContextError, match="outside of the build context"):
+            pack(root)
+
+
+def test_special_files_and_too_much_are_refused(root):
+    (root / "huge").write_bytes(b"x" * 20_000)
+    with pytest.raises(ContextError, match="larger than"):
+        pack(root)
+    (root / "huge").unlink()
+    os.mkfifo(root / "pipe")
+    with pytest.raises(ContextError, match="special file"):
+        pack(root)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../Dockerfile", "", "a/../../b", "nothing", "Docker\nfile", "x" * 5000]
+)
+def test_a_dockerfile_lies_in_the_context(root, path):
+    with pytest.raises((ContextError, OSError)):
+        dockerfile.read(root, path)
+
+
+def test_a_dockerfile_is_text(root):
+    (root / "Dockerfile").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ContextError, match="UTF-8"):
+        dockerfile.read(root, "Dockerfile")
+
+
+MANY = """\
+# syntax comment
+ARG BASE=python
+ARG TAG
+FROM --platform=linux/amd64 ${BASE}:${TAG:-3.11} AS build
+RUN echo FROM \\
+    # a comment in between
+    nowhere
+FROM build
+FROM scratch as last
+COPY --from=build /x /x
+COPY --from=0 /x /x
+COPY --chown=1:1 --from=other:2 /x /x
+FROM $BASE
+"""
+
+
+def test_the_images_of_a_dockerfile():
+    assert dockerfile.images(MANY, {}) == ["python:3.11", "other:2", "python"]
+    assert dockerfile.images(MANY, {"BASE": "debian", "TAG": "12"}) == ["debian:12", "other:2", "debian"]
+    for text in ("", "RUN x", "ARG X\nFROM $X", "FROM ${X:-}", "FROM", "FROM a\nONBUILD COPY --from=b /x /x"):
+        with pytest.raises(ContextError):
+            dockerfile.images(text, {})
+
+
+def test_our_lines_come_behind_each_from():
+    text = dockerfile.prepared("FROM a \\\n AS b\nRUN x\nFROM b\n", ca=True, arguments={"PIP_INDEX_URL": "secret"})
+    lines = text.splitlines()
+    assert lines[2] == "COPY .portway-ca.pem /etc/portway/ca.pem"
+    assert lines[-1] == "ARG PIP_INDEX_URL"
+    assert lines.count("ARG PIP_INDEX_URL") == 2
+    assert "secret" not in text
+    assert not any(line.startswith("ENV") for line in lines)
+    assert dockerfile.prepared("FROM a", ca=False, arguments={}) == "FROM a"
