@@ -259,3 +259,12 @@ def test_an_engine_makes_a_driver(settings):
     assert isinstance(driver, DockerDriver)
     assert driver.installation == settings.HOME.installation
     domain.driver.cache_clear()
+
+
+def test_usage_of_others_is_told_when_one_driver_is_not_set_up(settings, recipe):
+    domain.driver.cache_clear()
+    settings.DOCKER_URL = ""
+    replica = Replica.objects.create(
+        set=make(recipe, desired=0), index=0, name="x", handle={"driver": "docker", "name": "x", "data": {}}
+    )
+    assert domain.usage([replica], deadline_s=5.0) == {}
