@@ -124,21 +124,13 @@ class Isolation:
 
 def isolation() -> list[Isolation]:
     """One for each driver of this installation."""
-    rows = Replica.objects.exclude(isolation="").values_list("set__driver", "isolation").annotate(Count("pk"))
-    reached: dict[str, list[tuple[str, int]]] = {}
-    for name, level, count in rows.order_by("isolation"):
-        reached.setdefault(name, []).append((level, count))
-    return [_isolation(name, reached.get(name, [])) for name in compute.drivers()]
+    return [isolation_of(name) for name in compute.drivers()]
 
 
 def isolation_of(name: str) -> Isolation:
     """What one driver reaches; the reason when it cannot be asked, or is not there."""
     rows = Replica.objects.filter(set__driver=name).exclude(isolation="")
-    reached = list(rows.values_list("isolation").annotate(Count("pk")).order_by("isolation"))
-    try:
-        return _isolation(name, reached)
-    except Problem as problem:
-        return Isolation(name, "", "", [], [], reached, problem.message)
+    return _isolation(name, list(rows.values_list("isolation").annotate(Count("pk")).order_by("isolation")))
 
 
 def _isolation(name: str, reached: list[tuple[str, int]]) -> Isolation:
@@ -148,6 +140,8 @@ def _isolation(name: str, reached: list[tuple[str, int]]) -> Isolation:
             none = _("This driver does not isolate; it is for tests and demos.")
             return Isolation(name, "", "", [], [], reached, none)
         told = back_end.describe()
+    except Problem as problem:
+        return Isolation(name, "", "", [], [], reached, problem.message)
     except Exception as error:  # noqa: BLE001 -- whatever keeps the machine from telling, the page must say so
         return Isolation(name, "", "", [], [], reached, str(error)[:300])
     better = []

@@ -74,7 +74,8 @@ def sweep_leftovers() -> None:
         try:
             compute.halt(replica_set)
         except (leases.LeaseTaken, Problem) as error:  # one set's trouble must not keep the others
-            log.warning("replicas.not_halted", owner=replica_set.owner_key, reason=str(error))
+            reason = error.message if isinstance(error, Problem) else str(error)
+            log.warning("replicas.not_halted", owner=replica_set.owner_key, reason=reason)
 
 
 @every(60.0, "reservations")

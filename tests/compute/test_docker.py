@@ -33,6 +33,7 @@ class Engine:
         self.process = None
 
     def start(self):
+<<<<<<< HEAD
         command = [
             "unshare",
             "--net",
@@ -44,6 +45,11 @@ class Engine:
             "--iptables=false",
             "--ip-masq=false",
         ]
+=======
+        # in a network namespace of its own: an engine without a bridge removes docker0, which is another engine's
+        command = ["unshare", "--net", "dockerd", "--host", self.url]
+        command += ["--bridge", "none", "--iptables=false", "--ip-masq=false"]
+>>>>>>> docker
         command += ["--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec"]
         command += ["--pidfile", f"{self.root}/pid", "--shutdown-timeout", "3"]
         self.clear()
@@ -269,3 +275,12 @@ def test_an_engine_makes_a_driver(settings):
     assert isinstance(driver, DockerDriver)
     assert driver.installation == settings.HOME.installation
     domain.driver.cache_clear()
+
+
+def test_usage_of_others_is_told_when_one_driver_is_not_set_up(settings, recipe):
+    domain.driver.cache_clear()
+    settings.DOCKER_URL = ""
+    replica = Replica.objects.create(
+        set=make(recipe, desired=0), index=0, name="x", handle={"driver": "docker", "name": "x", "data": {}}
+    )
+    assert domain.usage([replica], deadline_s=5.0) == {}

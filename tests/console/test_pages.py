@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.accounts import domain
 from apps.accounts.models import Membership, PersonalToken, User, Workspace
+from apps.compute import domain as compute
 from apps.compute.models import ComputeTarget, InstanceType, Replica, Reservation, WorkspaceCompute
 from apps.console import base, html
 from apps.core import audit
@@ -225,6 +226,16 @@ def test_the_isolation_level_says_what_a_better_one_needs(it, settings):
     page = it.get("/console/health/").content.decode()
     assert "Isolation of driver process" in page
     assert "sees only its own files" in page
+
+
+def test_every_driver_tells_its_isolation_and_one_that_cannot_says_why(it, settings, tmp_path):
+    settings.DOCKER_URL = f"unix://{tmp_path}/none.sock"
+    compute.driver.cache_clear()
+    page = it.get("/console/health/").content.decode()
+    compute.driver.cache_clear()
+    assert "Isolation of driver fake" in page
+    assert "Isolation of driver docker" in page
+    assert "The container engine at unix:" in page
 
 
 def test_lists_offer_the_verbs_that_fit_a_row(it, world):

@@ -49,7 +49,7 @@ def diabetes():
         rows = pd.DataFrame([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0, 0, 0]], columns=list("abc"))
         model = LinearRegression().fit(rows, [1.0, 1.0, 1.0, 0.0])
         with storage.scratch() as folder:
-            mlflow.sklearn.save_model(model, folder / "model", input_example=rows)
+            mlflow.sklearn.save_model(model, folder / "model")
             tree = storage.adopt(folder / "model")
         registered, _ = register_model(
             workspace=world.workspace, name="diabetes", tree=tree, path="", actor=world.actor, type=ModelType.MLFLOW

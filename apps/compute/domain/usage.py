@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from apps.compute.domain.recipes import driver, handle_of
-from apps.compute.drivers.base import Driver, Handle, Usage
+from apps.compute.drivers.base import Handle, Usage
 from apps.compute.models import Replica
 
 log = structlog.get_logger(__name__)
@@ -25,12 +25,12 @@ def usage(replicas: Iterable[Replica], *, deadline_s: float) -> dict[int, Usage]
     A driver that hangs keeps its threads, so while any of an earlier call hang nothing new is asked.
     """
     _hanging[:] = [thread for thread in _hanging if thread.is_alive()]
-    work: SimpleQueue[tuple[int, Driver, Handle]] = SimpleQueue()
+    work: SimpleQueue[tuple[int, str, Handle]] = SimpleQueue()
     found: dict[int, Usage] = {}
     for replica in replicas:
         handle = handle_of(replica)
         if handle is not None:
-            work.put((replica.pk, driver(replica.set.driver), handle))
+            work.put((replica.pk, replica.set.driver, handle))
     if work.empty() or _hanging:
         return found
     deadline = time.monotonic() + deadline_s
@@ -46,14 +46,14 @@ def usage(replicas: Iterable[Replica], *, deadline_s: float) -> dict[int, Usage]
     return dict(found)
 
 
-def _ask(work: SimpleQueue[tuple[int, Driver, Handle]], found: dict[int, Usage], deadline: float) -> None:
+def _ask(work: SimpleQueue[tuple[int, str, Handle]], found: dict[int, Usage], deadline: float) -> None:
     while time.monotonic() < deadline:
         try:
-            pk, back_end, handle = work.get_nowait()
+            pk, name, handle = work.get_nowait()
         except Empty:
             return
         try:
-            seen = back_end.usage(handle)
+            seen = driver(name).usage(handle)
         except Exception as error:  # noqa: BLE001 -- one replica's trouble must not hide the others
             log.info("usage.unknown", replica=handle.name, reason=str(error))
             continue

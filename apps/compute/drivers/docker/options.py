@@ -21,6 +21,8 @@ OWN_LABEL = "portway.label."
 USER = 10001
 CPU_PERIOD_US = 100_000
 OPEN_FILES = 4096
+# Compressed in the background, a file just rotated could for a moment not be read, above all right after an exit.
+LOG_FILES = {"max-size": "5m", "max-file": "2", "compress": "false"}
 TMP_SHARE = 4  # each of /tmp and /dev/shm up to a quarter of the memory: their pages count as the replica's own
 SMALLEST_TMP = 16 * 1024 * 1024
 WRITABLE = ("/tmp",)  # noqa: S108 -- the replica's own
@@ -57,8 +59,12 @@ def container_name(installation: str, name: str) -> str:
 
 
 def digest(spec: ReplicaSpec, place: Place) -> str:
-    """The same for the same spec, over all processes and restarts."""
-    value = asdict(spec) | {"image": spec.image or place.base_image, "user": place.user}
+    """The same for the same spec, over all processes and restarts.
+
+    The options are in it, so that no container of an older Portway, with other limits, is ever started again.
+    """
+    made = [bare(spec, place), host(spec, place, network="", sockets="")]
+    value = asdict(spec) | {"user": place.user, "options": made}
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=dict).encode()).hexdigest()
 
 
@@ -86,10 +92,13 @@ def environment(spec: ReplicaSpec) -> dict[str, str]:
 
 def creation(spec: ReplicaSpec, place: Place) -> dict[str, Any]:
     """Arguments of `create_container`, apart from its name and its host part."""
+    return bare(spec, place) | {"labels": labels(spec, place)}
+
+
+def bare(spec: ReplicaSpec, place: Place) -> dict[str, Any]:
     given: dict[str, Any] = {
         "image": spec.image or place.base_image,
         "environment": environment(spec),
-        "labels": labels(spec, place),
         # Readiness is asked by the controller: the image's own check would only start processes.
         "healthcheck": {"test": ["NONE"]},
     }
@@ -126,7 +135,7 @@ def host(spec: ReplicaSpec, place: Place, *, network: str, sockets: str) -> dict
         "ipc_mode": "private",
         "init": True,  # it passes TERM on, and buries orphans
         "restart_policy": {"Name": "no"},  # the controller restarts: one owner of back-off and crash loops
-        "log_config": LogConfig(type="local", config={"max-size": "5m", "max-file": "2"}),
+        "log_config": LogConfig(type="local", config=LOG_FILES),
         "ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES), Ulimit(name="core", soft=0, hard=0)],
     }
     if wanted.gpus:

@@ -35,7 +35,7 @@ class SocketFolder:
         self.path.mkdir(mode=0o755, parents=True)
         self.path.chmod(0o755)  # whatever the umask: the gateway must get to the sockets
         self.inside.mkdir()
-        self.inside.chmod(0o777 if anybody else 0o755)
+        self.inside.chmod(0o1777 if anybody else 0o755)  # sticky: nobody takes away another one's socket
         if os.geteuid() == 0 and not anybody:
             uid, _, gid = user.partition(":")
             os.chown(self.inside, int(uid), int(gid))
