@@ -33,23 +33,9 @@ class Engine:
         self.process = None
 
     def start(self):
-<<<<<<< HEAD
-        command = [
-            "unshare",
-            "--net",
-            "dockerd",
-            "--host",
-            self.url,
-            "--bridge",
-            "none",
-            "--iptables=false",
-            "--ip-masq=false",
-        ]
-=======
         # in a network namespace of its own: an engine without a bridge removes docker0, which is another engine's
         command = ["unshare", "--net", "dockerd", "--host", self.url]
         command += ["--bridge", "none", "--iptables=false", "--ip-masq=false"]
->>>>>>> docker
         command += ["--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec"]
         command += ["--pidfile", f"{self.root}/pid", "--shutdown-timeout", "3"]
         self.clear()

@@ -225,6 +225,7 @@ def test_gunicorn_with_several_models(containers):
     assert world.score(body={"data": [1, 2]}, path="/score/triple")[2] == [3, 6]
 
 
+@pytest.mark.filterwarnings("ignore")  # of mlflow's own while it saves the model
 def test_mlflows_own_server(containers, diabetes):
     world = containers
     endpoint = world.endpoint()
