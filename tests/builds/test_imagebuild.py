@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import docker
 import pytest
@@ -15,6 +16,15 @@ from apps.registry import storage
 from tests.engine import BASE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.docker, pytest.mark.usefixtures("docker_client")]
+
+
+@pytest.fixture(autouse=True)
+def failed_layers(docker_client):
+    """What failed builds had made stays on the engine until it is pruned; here at once."""
+    yield
+    for layer in Build.objects.filter(state="failed").exclude(image_id="").values_list("image_id", flat=True):
+        with suppress(docker.errors.APIError):
+            docker_client.images.remove(layer)
 
 
 def context(text, name="Dockerfile", **files):
@@ -80,7 +90,8 @@ def test_a_failing_step_is_named_with_the_line_that_proves_it(docker_client):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (f"FROM {BASE}\nNONSENSE x\n", "cannot read the Dockerfile"),
+        (f"FROM {BASE}\nNONSENSE x\n", "no instruction 'NONSENSE'"),
+        (f"FROM {BASE}\nCOPY onlyone\n", "cannot read the Dockerfile"),
         (f"FROM {BASE}\nCOPY nothing /x\n", "COPY nothing /x"),
         ("RUN x\n", "no FROM"),
         ("FROM $X\n", "has no name here"),

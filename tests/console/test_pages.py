@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from apps.accounts import domain
 from apps.accounts.models import Membership, PersonalToken, User, Workspace
+from apps.builds.models import Build
 from apps.compute.models import Replica
 from apps.console import base, html
 from apps.core import audit
@@ -262,3 +265,24 @@ def test_the_newest_records_of_a_workspace_or_a_person_come_from_an_index(db, qu
             cursor.execute("SET LOCAL enable_seqscan = off")  # it would read so small a table whole
     plan = AuditRecord.objects.filter(**query).order_by("-at", "-pk")[:50].explain()
     assert f"core_auditr_{index}" in plan
+
+
+def test_images_stand_beside_environments(it, world):
+    image = Build.objects.create(
+        key="c" * 64,
+        kind="image",
+        driver="docker",
+        state="succeeded",
+        image="portway/abc/env:123",
+        image_id="sha256:" + "d" * 64,
+        size_bytes=2**30,
+        last_used_at=timezone.now() - timedelta(days=60),
+    )
+    shown = it.get("/console/builds/build/").content.decode()
+    assert "portway/abc/env:123" in shown
+    assert "Image, built here" in shown
+    one = it.get(html.address(image)).content.decode()
+    assert "sha256:dddd" in one
+    page = it.get("/console/builds/build/prune/?unused_days=30").content.decode()
+    assert "portway/abc/env:123" in page
+    assert image.pk in re.search(r'name="chosen" value="([^"]*)"', page).group(1)
