@@ -76,8 +76,8 @@ def statements(text: str) -> Iterator[Statement]:
     """
     strange = STRANGE.search(text)
     if strange:
-        line = text.count("\n", 0, strange.start()) + 1
-        raise ContextError(f"line {line}: control characters and other escape characters are not supported")
+        at = text.count("\n", 0, strange.start()) + 1
+        raise ContextError(f"line {at}: control characters and other escape characters are not supported")
     begun, joined = 0, ""
     lines = text.split("\n")
     for number, raw in enumerate(lines, 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import uuid
 from datetime import timedelta
 
 import docker
@@ -15,7 +15,8 @@ from apps.builds.cache import apart
 from apps.builds.domain import EnvironmentSpec
 from apps.builds.models import Build, ImageFacts
 from apps.compute.models import ReplicaSet
-from tests.engine import BASE, tiny_image
+from apps.core.errors import Problem
+from tests.engine import BASE, steps_left, tiny_image
 from tests.world import tree_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.docker, pytest.mark.usefixtures("docker_client")]
@@ -90,14 +91,14 @@ def test_a_pulled_image_goes_only_when_it_is_chosen(docker_client):
 
 
 def test_the_layers_of_a_failed_build_go_with_it(docker_client):
-    before = {each.id for each in docker_client.images.list(all=True)}
-    spec = EnvironmentSpec(context=tree_of(Dockerfile=f"FROM {BASE}\nRUN echo {time.time()} > /x\nRUN exit 1\n").pk)
-    with pytest.raises(domain.Problem):
+    mark = uuid.uuid4().hex
+    spec = EnvironmentSpec(context=tree_of(Dockerfile=f"FROM {BASE}\nRUN echo {mark} > /x\nRUN exit 1\n").pk)
+    with pytest.raises(Problem):
         domain.ensure(spec, driver="docker", log=lambda _: None, check=lambda: None)
-    assert len({each.id for each in docker_client.images.list(all=True)} - before) == 1
+    assert len(steps_left(docker_client, mark)) == 1
     Build.objects.update(last_used_at=timezone.now() - timedelta(days=40))
     assert prune.remove(Build.objects.get().pk) == ""
-    assert {each.id for each in docker_client.images.list(all=True)} <= before
+    assert steps_left(docker_client, mark) == []
 
 
 def test_an_image_that_is_gone_already_takes_its_row_along(built, docker_client):
