@@ -39,6 +39,18 @@ def tiny_image(client, tag):
     return client.images.get(tag).id
 
 
+def steps_left(client, text):
+    """Containers and layers on the engine whose command holds this text; others may use the engine meanwhile."""
+    found = [each for each in client.api.containers(all=True) if text in each["Command"]]
+    for image in client.api.images(all=True, quiet=True):
+        try:
+            history = client.api.inspect_image(image)["ContainerConfig"]["Cmd"]
+        except docker.errors.ImageNotFound:
+            continue
+        found += [image] if text in str(history) else []
+    return found
+
+
 def clean(client):
     """Remove what builds of this test run left on the engine."""
     mine = live.HOME.installation
@@ -60,6 +72,7 @@ def engine(settings):
     if not url:
         pytest.skip("no container engine answers")
     settings.DOCKER_URL = url
+    settings.BUILD_NETWORK = "host"  # what a machine's own bridge reaches is not what these tests are about
     yield url
     with closing(docker.DockerClient(base_url=url, timeout=60)) as client:
         clean(client)

@@ -14,6 +14,18 @@ from typing import IO
 from docker.utils.build import exclude_paths
 
 LONGEST = 1_000_000  # bytes of a Dockerfile
+LONGEST_PATH = 400
+MOST_PATTERNS, MOST_STARS = 500, 6  # each pattern is tried on each file
+NAMED = 3  # words: image AS name
+INSTRUCTIONS = frozenset(
+    """
+    ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER VOLUME
+    WORKDIR
+    """.split()
+)
+ESCAPE = r"^[^\S\n]*#[^\S\n]*escape[^\S\n]*=[^\S\n]*[^\\\s]"
+STRANGE = re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]|{ESCAPE}", re.MULTILINE | re.IGNORECASE)
+HIDDEN = re.compile(r"\s*(?:FROM\s|(?:COPY|ADD|ONBUILD)\b.*--from)", re.IGNORECASE)
 CA_NAME = ".portway-ca.pem"
 CA_TARGET = "/etc/portway/ca.pem"
 CA_READERS = (
@@ -46,7 +58,7 @@ def read(root: Path, dockerfile: str) -> str:
     if not parts or dockerfile.startswith("/") or ".." in parts or not dockerfile.isprintable():
         raise ContextError(f"the path of the Dockerfile must lie in the build context, not {dockerfile!r}")
     path = root / dockerfile
-    if not path.is_file() or path.is_symlink():
+    if len(dockerfile) > LONGEST_PATH or not path.is_file() or path.is_symlink():
         raise ContextError(f"there is no {dockerfile} in the build context")
     if path.stat().st_size > LONGEST:
         raise ContextError(f"{dockerfile} is longer than {LONGEST} bytes")
@@ -57,30 +69,38 @@ def read(root: Path, dockerfile: str) -> str:
 
 
 def statements(text: str) -> Iterator[Statement]:
-    """Its instructions, with continued lines joined, as the classic builder reads them."""
-    escape = "\\"
-    directive = re.match(r"\s*#\s*escape\s*=\s*([\\`])\s*(?:\n|$)", text)
-    if directive:
-        escape = directive[1]
-    begun, parts = 0, []
-    lines = text.splitlines()
+    """Its instructions, with continued lines joined, as the classic builder reads them.
+
+    What builders read differently is refused, so that no instruction is ever one for the engine and none for us.
+    Raises ContextError.
+    """
+    strange = STRANGE.search(text)
+    if strange:
+        at = text.count("\n", 0, strange.start()) + 1
+        raise ContextError(f"line {at}: control characters and other escape characters are not supported")
+    begun, joined = 0, ""
+    lines = text.split("\n")
     for number, raw in enumerate(lines, 1):
-        line = raw.strip()
-        if line.startswith("#") or not line:
+        line = raw.rstrip(" \t\r")
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
+        if begun and HIDDEN.match(line):
+            raise ContextError(f"line {number}: a continued line cannot begin with an instruction that names an image")
         begun = begun or number
-        parts.append(line.removesuffix(escape))
-        if line.endswith(escape):
+        joined += line.removesuffix("\\")
+        if line.endswith("\\"):
             continue
-        yield _statement(begun, number + 1, parts)
-        begun, parts = 0, []
-    if parts:
-        yield _statement(begun, len(lines) + 1, parts)
+        yield _statement(begun, number + 1, joined)
+        begun, joined = 0, ""
+    if begun:
+        yield _statement(begun, len(lines) + 1, joined)
 
 
-def _statement(line: int, end: int, parts: list[str]) -> Statement:
-    word, _, rest = " ".join(parts).strip().partition(" ")
-    return Statement(line, end, word.upper(), rest.strip())
+def _statement(line: int, end: int, text: str) -> Statement:
+    word, *rest = re.split(r"[ \t\r]+", text.strip(), maxsplit=1)
+    if word.upper() not in INSTRUCTIONS:
+        raise ContextError(f"line {line}: there is no instruction {word[:40]!r}")
+    return Statement(line, end, word.upper(), rest[0] if rest else "")
 
 
 def images(text: str, arguments: Mapping[str, str]) -> list[str]:
@@ -90,11 +110,10 @@ def images(text: str, arguments: Mapping[str, str]) -> list[str]:
         ContextError: one is named by a variable that has no value here, or there is no FROM.
     """
     values: dict[str, str] = {}
-    stages: set[str] = set()
+    stages: list[str] = []
     found: list[str] = []
-    count = 0
     for each in statements(text):
-        if each.word == "ARG" and not count:
+        if each.word == "ARG" and not stages:
             name, _, default = each.rest.partition("=")
             values[name.strip()] = arguments.get(name.strip(), default.strip().strip("\"'"))
         elif each.word == "FROM":
@@ -102,20 +121,21 @@ def images(text: str, arguments: Mapping[str, str]) -> list[str]:
             name = _filled(words[0] if words else "", values, each.line)
             if name != "scratch" and name.lower() not in stages:
                 found.append(name)
-            if len(words) == 3 and words[1].upper() == "AS":  # noqa: PLR2004 -- FROM image AS name
-                stages.add(words[2].lower())
-            stages.add(str(count))
-            count += 1
-        elif each.word in {"COPY", "ADD"}:
-            flags = dict(FLAG.findall(each.rest))
-            name = _filled(flags["from"], values, each.line) if "from" in flags else ""
-            if name and name.lower() not in stages:
-                found.append(name)
-        elif each.word == "ONBUILD" and "--from" in each.rest:
-            raise ContextError(f"line {each.line}: ONBUILD with --from is not supported")
-    if not count:
+            stages.append(words[2].lower() if words[1:2] and words[1].upper() == "AS" and len(words) == NAMED else "")
+        elif "--" in each.rest and each.word in {"COPY", "ADD", "ONBUILD"}:
+            found += _copied_from(each, stages)
+    if not stages:
         raise ContextError("the Dockerfile has no FROM")
     return list(dict.fromkeys(found))
+
+
+def _copied_from(each: Statement, stages: list[str]) -> list[str]:
+    """The images of `--from`, which may also be the name or the number of a stage."""
+    if re.search(r"--\S*[\"'\\$]", each.rest) or (each.word == "ONBUILD" and "--from" in each.rest.lower()):
+        raise ContextError(f"line {each.line}: --from takes a plain name, and not in ONBUILD")
+    names = [value for flag, value in FLAG.findall(each.rest + " ") if flag.lower() == "from"]
+    known = {*stages, *(str(number) for number in range(len(stages)))} - {""}
+    return [name for name in names if name.lower() not in known]
 
 
 def _filled(text: str, values: Mapping[str, str], line: int) -> str:
@@ -142,7 +162,7 @@ def prepared(text: str, *, ca: bool, arguments: Mapping[str, str]) -> str:
     lines += [f"ARG {name}" for name in arguments]
     if not lines:
         return text
-    out = text.splitlines()
+    out = text.removesuffix("\n").split("\n")
     for each in reversed([each for each in statements(text) if each.word == "FROM"]):
         out[each.end - 1 : each.end - 1] = lines
     return "\n".join(out) + "\n"
@@ -183,6 +203,10 @@ def _members(root: Path, dockerfile: str) -> list[str]:
     if ignore.is_file() and not ignore.is_symlink() and ignore.stat().st_size <= LONGEST:
         lines = [line.strip() for line in ignore.read_text("utf-8", "replace").splitlines()]
     patterns = [line for line in lines if line and not line.startswith("#")]
+    if len(patterns) > MOST_PATTERNS or any(
+        len(each) > LONGEST_PATH or each.count("*") > MOST_STARS for each in patterns
+    ):
+        raise ContextError(f".dockerignore has more than {MOST_PATTERNS} lines, or a line with too many stars")
     names = exclude_paths(str(root), patterns, dockerfile=dockerfile) if patterns else _all(root)
     return sorted({str(PurePosixPath(name)) for name in names} - {"."})
 

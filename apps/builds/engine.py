@@ -259,12 +259,14 @@ def sweep() -> int:
     if not settings.DOCKER_URL:
         return 0
     removed = 0
-    with connected() as api:
-        mine = api.containers(all=True, filters={"label": f"{LABEL}={settings.HOME.installation}"})
-        for each in mine:
-            if int(each["Labels"].get(UNTIL, "0")) < time.time():
-                remove(api, each["Id"])
-                removed += 1
+    try:
+        with connected() as api:
+            for each in api.containers(all=True, filters={"label": f"{LABEL}={settings.HOME.installation}"}):
+                if int(each["Labels"].get(UNTIL, "0")) < time.time():
+                    remove(api, each["Id"])
+                    removed += 1
+    except Problem as problem:
+        log.warning("builds.not_swept", reason=problem.message, evidence=problem.evidence)
     if removed:
         log.info("builds.swept", containers=removed)
     return removed

@@ -38,6 +38,12 @@ NETWORK = re.compile(
     r"|Network is unreachable|No route to host|Connection timed out|Connection refused|dns error|Read timed out",
     re.IGNORECASE,
 )
+# what an engine says of a step that asks for what is not there; all else is its own fault
+ASKED_WRONG = re.compile(
+    r"(?:COPY|ADD) failed|forbidden path|no such file|not found|invalid|unknown|parse|must |requires"
+    r"|unable to find user|exec format|cannot be",
+    re.IGNORECASE,
+)
 KILLED = 137
 DROP_S = 5.0
 
@@ -276,6 +282,8 @@ class Teller:
         if images.UNREACHABLE.search(message):
             reason = f"{self._hide(self.step)} had no network."
             return Problem("build-unavailable", reason=reason, evidence=message[:400])
+        if not ASKED_WRONG.search(message):
+            return Problem("driver-unavailable", reason="the container engine failed.", evidence=message[:400])
         reason = f"{self._hide(self.step) or 'the Dockerfile'} cannot be carried out."
         return Problem("environment-failed", reason=reason, hint="Mend the Dockerfile.", evidence=message[:400])
 

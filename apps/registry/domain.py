@@ -119,12 +119,19 @@ def _checked_dockerfile(context: Tree | None, path: str) -> str:
         if path:
             raise Problem("bad-field", field="dockerfilePath", reason="needs a build context", target="dockerfilePath")
         return ""
-    path = (path or "Dockerfile").removeprefix("./")
+    path = path.removeprefix("./") or "Dockerfile"
     plain = path.isprintable() and len(path) <= LONGEST_PATH and ".." not in path.split("/") and path[0] != "/"
-    if not plain or not (storage.tree_path(context.pk) / path).is_file():
+    if not plain or not _is_file(context, path):
         reason = f"the build context has no file {path[:100]!r}"
         raise Problem("bad-field", field="dockerfilePath", reason=reason, target="dockerfilePath")
     return path
+
+
+def _is_file(tree: Tree, path: str) -> bool:
+    try:
+        return (storage.tree_path(tree.pk) / path).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _register(

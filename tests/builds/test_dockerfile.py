@@ -106,6 +106,48 @@ def test_the_images_of_a_dockerfile():
             dockerfile.images(text, {})
 
 
+HIDDEN = [
+    "FROM a\nRUN x \\\x0b\nFROM evil",
+    "FROM a\nRUN x \\\nFROM evil",
+    "FROM a\nRUN x \\\n  # a comment\n  FROM evil",
+    "FROM a\nRUN x \\\nCOPY --from=evil / /",
+    "# escape=`\nFROM a\nRUN x \\\nFROM evil",
+    "# syntax=x\n#ESCAPE = `\nFROM a",
+    "FROM a\u2028FROM evil",
+    "FROM a\nCOPY --fr\\om=evil / /",
+    "FROM a\nCOPY --from=$EVIL / /",
+    'FROM a\nCOPY --from="evil" / /',
+    "FROM a\nNONSENSE x",
+    "FROM a\nFR`\nOM evil",
+    "FROM a\nONBUILD COPY --from=evil / /",
+]
+
+
+@pytest.mark.parametrize("text", HIDDEN)
+def test_what_builders_read_differently_is_refused(text):
+    """An image that we overlook could be the one of another workspace."""
+    with pytest.raises(ContextError):
+        dockerfile.images(text, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["FR\\\nOM evil", "from\tevil", "  From  evil  AS x ", "FROM a\nFROM evil", "FROM \\\n# c\n\n  evil\r\nRUN x"],
+)
+def test_every_way_to_write_from_is_seen(text):
+    assert dockerfile.images(text, {})[-1] == "evil"
+
+
+def test_a_number_is_a_stage_for_copy_only():
+    assert dockerfile.images("FROM a\nCOPY --from=0 / /\nCOPY --from=1 / /\nFROM 0", {}) == ["a", "1", "0"]
+
+
+def test_patterns_that_take_for_ever_are_refused(root):
+    (root / ".dockerignore").write_text("*a" * 50)
+    with pytest.raises(ContextError, match="too many stars"):
+        pack(root)
+
+
 def test_our_lines_come_behind_each_from():
     text = dockerfile.prepared("FROM a \\\n AS b\nRUN x\nFROM b\n", ca=True, arguments={"PIP_INDEX_URL": "secret"})
     lines = text.splitlines()

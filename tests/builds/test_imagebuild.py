@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import uuid
+from contextlib import suppress
 
 import docker
 import pytest
@@ -12,9 +14,18 @@ from apps.builds.domain import EnvironmentSpec
 from apps.builds.models import Build
 from apps.core.errors import Problem
 from apps.registry import storage
-from tests.engine import BASE
+from tests.engine import BASE, steps_left
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.docker, pytest.mark.usefixtures("docker_client")]
+
+
+@pytest.fixture(autouse=True)
+def failed_layers(docker_client):
+    """What failed builds had made stays on the engine until it is pruned; here at once."""
+    yield
+    for layer in Build.objects.filter(state="failed").exclude(image_id="").values_list("image_id", flat=True):
+        with suppress(docker.errors.APIError):
+            docker_client.images.remove(layer)
 
 
 def context(text, name="Dockerfile", **files):
@@ -33,7 +44,7 @@ def ensure(tree, lines=None, check=lambda: None, **spec):
 
 def test_a_dockerfile_is_built_once_and_again_when_its_image_is_gone(docker_client, settings):
     tree = context(
-        f"FROM {BASE}\nCOPY score.py /score.py\nRUN echo one && echo '\x1b[31mtwo\x1b[0m'\n", **{"score.py": "1"}
+        f"FROM {BASE}\nCOPY score.py /score.py\nRUN echo one && printf '\\033[31mtwo\\033[0m\\n'\n", **{"score.py": "1"}
     )
     lines = []
     made = ensure(tree, lines)
@@ -64,7 +75,6 @@ def test_a_failing_step_is_named_with_the_line_that_proves_it(docker_client):
     tree = context(
         f"FROM {BASE}\nRUN echo fine\nRUN echo before; echo 'ERROR: no such thing' >&2; echo after; exit 7\n"
     )
-    before = {each.id for each in docker_client.containers.list(all=True)}
     with pytest.raises(Problem) as failed:
         ensure(tree)
     assert failed.value.code == "environment-failed"
@@ -72,7 +82,7 @@ def test_a_failing_step_is_named_with_the_line_that_proves_it(docker_client):
     assert "step 3 of 4: RUN echo before" in failed.value.message
     assert "exit code 7" in failed.value.message
     assert failed.value.evidence == "ERROR: no such thing"
-    assert {each.id for each in docker_client.containers.list(all=True)} <= before
+    assert steps_left(docker_client, "no such thing") == []
     build = Build.objects.get()
     assert (build.state, build.error["code"]) == ("failed", "environment-failed")
 
@@ -80,7 +90,8 @@ def test_a_failing_step_is_named_with_the_line_that_proves_it(docker_client):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (f"FROM {BASE}\nNONSENSE x\n", "cannot read the Dockerfile"),
+        (f"FROM {BASE}\nNONSENSE x\n", "no instruction 'NONSENSE'"),
+        (f"FROM {BASE}\nCOPY onlyone\n", "cannot read the Dockerfile"),
         (f"FROM {BASE}\nCOPY nothing /x\n", "COPY nothing /x"),
         ("RUN x\n", "no FROM"),
         ("FROM $X\n", "has no name here"),
@@ -126,19 +137,18 @@ def test_a_step_without_network_is_the_systems_fault(settings):
 
 
 def test_a_cancel_ends_the_build_and_leaves_nothing(docker_client):
-    tree = context(f"FROM {BASE}\nRUN echo made > /made\nRUN echo started; sleep 170\n")
-    before = {each.id for each in docker_client.containers.list(all=True)}
-    layers = {each.id for each in docker_client.images.list(all=True)}
+    mark = uuid.uuid4().hex
+    tree = context(f"FROM {BASE}\nRUN echo {mark} > /made\nRUN echo started; sleep 170 # {mark}\n")
     lines = []
 
     def check():
         if "started" in lines:
+            assert steps_left(docker_client, mark)
             raise Problem("canceled")
 
     with pytest.raises(Problem, match="canceled"):
         ensure(tree, lines, check=check)
-    assert eventually(lambda: {each.id for each in docker_client.containers.list(all=True)} <= before)
-    assert {each.id for each in docker_client.images.list(all=True)} <= layers
+    assert eventually(lambda: steps_left(docker_client, mark) == [])
 
 
 def eventually(true):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from apps.accounts import domain
 from apps.accounts.models import Membership, PersonalToken, User, Workspace
+from apps.builds.models import Build
 from apps.compute import domain as compute
 from apps.compute.models import ComputeTarget, InstanceType, Replica, Reservation, WorkspaceCompute
 from apps.console import base, html
@@ -334,3 +337,24 @@ def test_an_instance_type_has_a_price_gpus_isolation_and_can_be_hidden(it, world
     assert it.post(edit, {"cpu": "2", "memory": "4", "position": "1", "price": "-1"}).status_code == 400
     type(world["deployments"][0]).objects.update(instance_type="BIG")
     assert it.post("/console/compute/instancetype/big/delete/").status_code == 409
+
+
+def test_images_stand_beside_environments(it, world):
+    image = Build.objects.create(
+        key="c" * 64,
+        kind="image",
+        driver="docker",
+        state="succeeded",
+        image="portway/abc/env:123",
+        image_id="sha256:" + "d" * 64,
+        size_bytes=2**30,
+        last_used_at=timezone.now() - timedelta(days=60),
+    )
+    shown = it.get("/console/builds/build/").content.decode()
+    assert "portway/abc/env:123" in shown
+    assert "Image, built here" in shown
+    one = it.get(html.address(image)).content.decode()
+    assert "sha256:dddd" in one
+    page = it.get("/console/builds/build/prune/?unused_days=30").content.decode()
+    assert "portway/abc/env:123" in page
+    assert image.pk in re.search(r'name="chosen" value="([^"]*)"', page).group(1)

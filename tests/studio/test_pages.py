@@ -43,7 +43,7 @@ LISTS = {
     "models": 10,
     "models/one": 10,
     "environments": 7,
-    "environments/one": 12,
+    "environments/one": 13,
     "operations": 7,
     "compute": 11,
     "create/deployment": 13,
