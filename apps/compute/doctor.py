@@ -130,7 +130,7 @@ RULES: Sequence[Rule] = (
         reason="The server tried to listen on a port that is taken.",
     ),
     rule(
-        r"(?:Torch not compiled with CUDA enabled|Found no NVIDIA driver|CUDA driver version is insufficient)",
+        r"Error: .*(?:Torch not compiled with CUDA enabled|Found no NVIDIA driver|CUDA driver version is insufficient)",
         "Load the model on the CPU (map_location='cpu'), or choose an instance type with a graphics card.",
         reason="The code asks for CUDA, which this instance does not have.",
     ),

@@ -14,10 +14,11 @@ from apps.core.operations import Run
 from apps.endpoints.models import OnlineDeployment
 from apps.endpoints.servers import Server, server_of
 from apps.registry import storage
+from apps.registry.models import EnvironmentVersion
 
 FILES_LIMIT = 1_000_000  # bytes read of a conda.yaml or requirements.txt
 AZUREML_VERSIONS = ("1.5.1", "1.4.1")  # the newest first; each pins other packages, so one may fit where another fails
-TRITON = "nvidia-pytriton==0.7.0\nonnxruntime>=1.20\n"
+TRITON = ("nvidia-pytriton==0.7.0", "onnxruntime>=1.20")
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,20 @@ def asked_by(deployment: OnlineDeployment, driver: str = "process") -> Environme
         Problem: "environment-needed".
     """
     environment = deployment.environment
-    if server_of(deployment) is Server.TRITON and (environment is None or not environment.image):
-        if driver != "process" and settings.TRITON_IMAGE:
-            return EnvironmentSpec(image=settings.TRITON_IMAGE)
-        return EnvironmentSpec(requirements=TRITON)
+    if server_of(deployment) is Server.TRITON:
+        return _for_triton(environment, driver)
     if environment is None:
         return _of_mlflow_model(deployment)
     return spec_of(environment)
+
+
+def _for_triton(environment: EnvironmentVersion | None, driver: str) -> EnvironmentSpec:
+    """An image without packages has a tritonserver of its own; to all else ours is added."""
+    if environment is not None:
+        spec = spec_of(environment)
+    else:
+        spec = EnvironmentSpec(image=settings.TRITON_IMAGE if driver != "process" else "")
+    return replace(spec, extra=TRITON) if spec.has_packages else spec
 
 
 def _of_mlflow_model(deployment: OnlineDeployment) -> EnvironmentSpec:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import http.client
 import importlib.util
 import json
@@ -83,6 +84,7 @@ def lay_backends(target: Path, here: Path) -> Path:
 
     server = Path(pytriton.__file__).parent / "tritonserver"
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    check_library(version)
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         raise ValueError(f"This Triton has no Python backend for Python {version}.")
@@ -93,6 +95,22 @@ def lay_backends(target: Path, here: Path) -> Path:
     shutil.copy(stub, python / stub.name)
     shutil.copy(here / "onnx_backend.py", onnx / "model.py")
     return target
+
+
+def check_library(version: str) -> None:
+    """Triton's Python backend links to it; without it Triton would wait for its backend for ever."""
+    name = str(sysconfig.get_config_var("INSTSONAME") or f"libpython{version}.so.1.0")
+    if not name.startswith(f"libpython{version}.so"):  # a Python built without a shared library
+        name = f"libpython{version}.so.1.0"
+    if (Path(str(sysconfig.get_config_var("LIBDIR"))) / name).is_file():
+        return
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        raise ValueError(
+            f"Triton's Python backend needs {name}, which this Python comes without: use an image that has it, "
+            f"such as the official python:{version}-slim, or install libpython{version}."
+        ) from None
 
 
 def free_ports(count: int) -> list[int]:

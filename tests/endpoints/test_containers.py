@@ -1,21 +1,28 @@
 """Deployments in real containers of a real engine: the fast path, and images that bring their own server."""
 
 import http.client
+import io
 import subprocess
+import warnings
+from dataclasses import replace
 from importlib.metadata import version
 
+import docker
 import pytest
 from django.conf import settings
 
 from apps.builds import domain as builds
 from apps.compute import domain as compute
 from apps.compute.models import Replica
+from apps.core.errors import Problem
 from apps.endpoints import domain, servers
 from apps.endpoints.domain import DeploymentSpec
 from apps.registry import storage
 from apps.registry.domain import register_environment, register_model
 from apps.registry.enums import ModelType
-from tests.engine import BASE, docker_client, engine  # noqa: F401 -- fixtures
+from tests.endpoints.test_servers import client as triton_client
+from tests.endpoints.test_servers import register as register_triton
+from tests.engine import BASE
 from tests.world import tree_of
 
 # where an engine makes its bridges, besides this machine's own addresses
@@ -31,7 +38,7 @@ def run(data):
 
 
 @pytest.fixture
-def containers(docker_client, settings, world):  # noqa: F811
+def containers(docker_client, settings, world):
     compute.driver.cache_clear()
     settings.DEFAULT_DRIVER = "docker"
     return world
@@ -311,3 +318,86 @@ def test_wrong_routes_say_what_was_asked_and_what_came(containers, settings, inf
     assert (error["code"], error["azure"]) == ("not-ready", "ResourceNotReady")
     assert evidence in error["evidence"]
     assert hint in error["next"]
+
+
+def scored(world, endpoint, **changes):
+    world.deploy(endpoint, **changes)
+    world.traffic(endpoint, blue=100)
+    return world.score(body=7)
+
+
+def test_a_script_runs_with_the_python_of_its_image(containers):
+    """An environment of only an image: nothing is built, our server runs behind what the image has."""
+    world = containers
+    environment, _ = register_environment(
+        workspace=world.workspace, name="bare", version="1", image=BASE, actor=world.actor
+    )
+    status, _, body = scored(world, world.endpoint(), script=WHO, environment=environment)
+    assert (status, body["uid"]) == (200, 10001)
+
+
+def test_microsofts_server_in_a_container(containers):
+    properties = {servers.PROPERTY: servers.Server.AZUREML}
+    status, headers, body = scored(containers, containers.endpoint(), script=WHO, properties=properties)
+    assert (status, body["uid"]) == (200, 10001)
+    assert headers["x-ms-run-function-failed"] == "False"
+
+
+def test_an_mlflow_model_without_code_in_a_container(containers, diabetes):
+    with warnings.catch_warnings(action="ignore"):  # MLflow's own while it saves the model
+        model = diabetes(containers)
+    endpoint = containers.endpoint()
+    containers.deploy(endpoint, spec=DeploymentSpec(model=model))
+    containers.traffic(endpoint, blue=100)
+    status, _, body = containers.score(body={"input_data": {"columns": list("abc"), "data": [[1.0, 2.0, 3.0]]}})
+    assert (status, body) == (200, pytest.approx([6.0]))
+
+
+LABELS = {"portway.test": settings.HOME.installation}  # tests.engine removes what carries it
+
+
+def has_libpython(client):
+    code = "import ctypes; ctypes.CDLL('libpython3.11.so.1.0')"
+    try:
+        client.containers.run(BASE, ["python", "-c", code], remove=True, network_mode="none")
+    except docker.errors.ContainerError:
+        return False
+    return True
+
+
+def test_triton_in_a_container(containers, docker_client):
+    world = containers
+    with storage.scratch() as folder:
+        triton_client("model", folder)
+        model = register_triton(world, folder)
+    endpoint = world.endpoint("net")
+    spec = DeploymentSpec(model=model, instance_type="medium", max_concurrent_requests=4)
+    if not has_libpython(docker_client):  # the stand-in for the official image of a machine without a registry
+        _, operation = domain.create_deployment(endpoint=endpoint, name="green", spec=spec, actor=world.actor)
+        assert "libpython3.11.so" in world.run_failing(operation)["message"]
+    tag = f"portway-test-libpython:{settings.HOME.installation}"
+    dockerfile = f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -y -qq libpython3.11\n"
+    docker_client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=tag, labels=LABELS, rm=True)
+    environment, _ = register_environment(
+        workspace=world.workspace, name="lib", version="1", image=tag, requirements="numpy<2", actor=world.actor
+    )
+    world.deploy(endpoint, spec=replace(spec, environment=environment))
+    world.traffic(endpoint, blue=100)
+    for kind, where in (("http", "/e/net"), ("grpc", "net")):
+        seen = triton_client(kind, f"localhost:{settings.HTTP_PORT}", where, world.key("net"))
+        assert seen["answers"] == [[[0.0, 0.5, 1.0], [1.5, 2.0, 2.5]]] * 2
+
+
+def test_a_container_without_an_engine_is_refused_at_once(world, settings):
+    """No image is looked at and nothing is left: the workspace has no compute for it."""
+    settings.DEFAULT_DRIVER = "process"
+    endpoint = world.endpoint()
+    environment, _ = register_environment(
+        workspace=world.workspace, name="own", version="1", image="a/b", inference_config=ROUTES, actor=world.actor
+    )
+    with pytest.raises(Problem) as raised:
+        domain.create_deployment(
+            endpoint=endpoint, name="blue", spec=DeploymentSpec(environment=environment), actor=world.actor
+        )
+    assert raised.value.code in {"no-target", "target-unfit"}
+    assert endpoint.deployments.count() == 0
