@@ -153,6 +153,8 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
         "code_configuration": script,
         "environment": _reference(data.get("environment")),
         "environment_variables": data.get("environment_variables"),
+        "model_mount_path": data.get("model_mount_path"),
+        "properties": data.get("properties"),
         "instance_type": data.get("instance_type"),
         "instance_count": data.get("instance_count"),
         "request_settings": {
@@ -184,6 +186,8 @@ def _deployment_body(data: dict[str, Any], code: dict[str, Any] | None) -> dict[
             "codeConfiguration": code,
             "environmentId": _reference(data.get("environment")),
             "environmentVariables": data.get("environment_variables"),
+            "modelMountPath": data.get("model_mount_path"),
+            "properties": data.get("properties"),
             "instanceType": data.get("instance_type"),
             "requestSettings": {
                 "requestTimeout": duration(timeout) if timeout else None,

@@ -54,11 +54,11 @@ customElements.define("deploy-form", class extends HTMLElement {
     const target = this.querySelector("input[name=target]:checked")?.value;
     for (const part of this.querySelectorAll("[data-when]")) part.hidden = target !== undefined && part.dataset.when !== target;
     const script = this.querySelector("[data-script]");
-    const described = this.known.get(this.model)?.type === "mlflow_model" && !this.querySelector("input[name=scoring_script]").value;
+    const type = this.known.get(this.model)?.type;
+    const described = ["mlflow_model", "triton_model"].includes(type) && !this.querySelector("input[name=scoring_script]").value;
     if (script && described !== this.described) script.open = !described || Boolean(script.querySelector("[data-invalid]"));
     this.described = described;
-    const note = this.querySelector("[data-described]");
-    if (note) note.hidden = !described;
+    for (const note of this.querySelectorAll("[data-described]")) note.hidden = !described || note.dataset.described !== type;
     this.follow(target);
   }
 

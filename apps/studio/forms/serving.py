@@ -18,6 +18,7 @@ from apps.core.errors import Problem
 from apps.endpoints.enums import AuthMode
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.endpoints.rules import check_name
+from apps.endpoints.servers import GRPC_PORT, PROPERTY, Server
 from apps.registry.models import EnvironmentVersion, ModelVersion
 from apps.studio.forms.base import (
     NAME_INPUT,
@@ -34,6 +35,10 @@ from apps.studio.pretty import size_words
 AUTH_CHOICES = [
     (AuthMode.KEY, _("Key: two keys that stay valid until regenerated")),
     (AuthMode.AML_TOKEN, _("Token: valid for one hour")),
+]
+SERVER_CHOICES = [
+    ("", _("Portway's own: the same contract, many more requests a second")),
+    (Server.AZUREML, _("azureml-inference-server-http: Microsoft's, as on Azure")),
 ]
 NEW, EXISTING = "new", "existing"
 PROBE_MS = 1000
@@ -133,6 +138,26 @@ class DeploymentEditForm(StudioForm):
         label=_("Environment"), required=False, help_text=_("Empty for an MLflow model: the one it declares.")
     )
     environment_variables = MapField(label=_("Environment variables"), placeholder="OMP_NUM_THREADS=1")
+    server = forms.ChoiceField(
+        label=_("Server of the script"),
+        choices=SERVER_CHOICES,
+        required=False,
+        help_text=_("An environment with inference_config brings its own; a Triton model gets Triton."),
+    )
+    model_mount_path = forms.CharField(
+        label=_("Model mount path"),
+        max_length=300,
+        required=False,
+        help_text=_("The model is at <path>/<name>/<version>, and AZUREML_MODEL_DIR says where."),
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "/var/azureml-app/azureml-models"}),
+    )
+    grpc_port = forms.IntegerField(
+        label=_("gRPC port of the container"),
+        min_value=1,
+        max_value=65_535,
+        required=False,
+        help_text=_("Only for images of your own that speak gRPC; Triton needs none."),
+    )
     instance_type = InstanceChoice(label=_("Instance type"), queryset=InstanceType.objects.none(), empty_label=None)
     instance_count = forms.IntegerField(
         label=_("Instances"),
@@ -199,12 +224,16 @@ class DeploymentEditForm(StudioForm):
 def initial_of(deployment: OnlineDeployment) -> dict[str, Any]:
     """A deployment as the initial values of its form."""
     same = ("description", "scoring_script", "environment_variables", "instance_type", "instance_count")
+    named = deployment.properties
     values = {name: getattr(deployment, name) for name in (*same, "request_timeout_ms", "max_concurrent_requests")}
     probe = deployment.liveness_probe
     return values | {
         "tags": deployment.tags,
         "model": deployment.model,
         "environment": deployment.environment,
+        "model_mount_path": deployment.model_mount_path,
+        "server": named[PROPERTY] if named.get(PROPERTY) == Server.AZUREML else "",
+        "grpc_port": named.get(GRPC_PORT),
         "probe_failures": probe.get("failureThreshold"),
     }
 

@@ -17,9 +17,9 @@ from apps.core.errors import Problem
 from apps.endpoints import domain
 from apps.endpoints.domain import DeploymentSpec, EndpointSpec
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
+from apps.endpoints.servers import GRPC_PORT, PROPERTY
 from apps.registry import uploads
 from apps.registry.domain import register_code
-from apps.registry.enums import ModelType
 from apps.registry.models import CodeVersion, Upload
 from apps.studio import ascode
 from apps.studio.ascode import AsCode, Writer
@@ -35,6 +35,7 @@ SAME = (
     "description",
     "model",
     "environment_variables",
+    "model_mount_path",
     "instance_count",
     "request_timeout_ms",
     "max_concurrent_requests",
@@ -47,6 +48,9 @@ FIELD_OF = {
     "requestSettings.requestTimeout": "request_timeout_ms",
     "requestSettings.maxConcurrentRequestsPerInstance": "max_concurrent_requests",
     "environmentVariables": "environment_variables",
+    "modelMountPath": "model_mount_path",
+    f"properties.{PROPERTY}": "server",
+    f"properties.{GRPC_PORT}": "grpc_port",
 }
 
 
@@ -63,9 +67,9 @@ class DeploymentForms(FormPage):
             "instance_type": data["instance_type"].name,
             "liveness_probe": _probe(data, before),
             "environment": data["environment"],
+            "properties": _properties(data, before.properties if before else {}),
         }
-        model = data["model"]
-        if data["scoring_script"] or model is None or model.type != ModelType.MLFLOW:
+        if data["scoring_script"]:
             code = self._code_of(upload, code_name) if upload else before.code if before else None
             values |= {"code": code, "scoring_script": data["scoring_script"]}
         else:
@@ -101,9 +105,16 @@ class DeploymentForms(FormPage):
             **data,
             "instance_type": getattr(data.get("instance_type"), "name", data.get("instance_type")),
             "files": [each.name for each in code],
+            "properties": _properties(data, {}),
             "liveness_probe": on_file if probe else None,
             "liveness_wire": probe,
         }
+
+
+def _properties(data: dict[str, Any], before: dict[str, str]) -> dict[str, str]:
+    """The deployment's properties with what the form says of the server; others stay."""
+    said = {PROPERTY: data.get("server") or "", GRPC_PORT: str(data.get("grpc_port") or "")}
+    return {name: text for name, text in ({**before, **said}).items() if text or name not in said}
 
 
 def _probe(data: dict[str, Any], before: OnlineDeployment | None = None) -> dict[str, Any]:
@@ -220,14 +231,12 @@ class DeploymentEdit(DeploymentForms, DeploymentPage):
         here = self.deployment
         kept = {
             "readinessProbe": here.readiness_probe,
-            "modelMountPath": here.model_mount_path,
-            "properties": here.properties,
             "containerResourceRequirements": quantities.as_wire(here.resources),
             "egressPublicNetworkAccess": "Enabled" if here.egress else "Disabled",
         }
         code = {"codeId": f"azureml:{here.code}", "scoringScript": data.get("scoring_script")} if here.code else None
         more = {"endpoint": self.endpoint.name, "name": here.name, "kept": kept, "code_in_use": code}
-        shown = self._documented(data)
+        shown = self._documented(data) | {"properties": _properties(data, here.properties)}
         probe = _probe(data, here)
         ascode.deployment(writer, {**shown, **more, "liveness_wire": probe}, verb="update")
         if here.resources:
