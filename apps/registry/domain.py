@@ -25,6 +25,7 @@ from apps.registry.models import (
 )
 from apps.registry.names import check_asset_name, check_image, check_version
 from apps.registry.queries import next_version
+from apps.registry.routes import check_inference_config
 
 V = TypeVar("V", bound=AssetVersion)
 LONGEST_PATH = 400
@@ -96,6 +97,10 @@ def register_environment(
     """
     if image:
         check_image(image)
+    check_inference_config(inference_config)
+    if inference_config and not (image or build_context):
+        reason = "describes the server of an image: give an image or a build context too"
+        raise Problem("bad-field", field="inferenceConfig", reason=reason, target="inferenceConfig")
     dockerfile_path = _checked_dockerfile(build_context, dockerfile_path)
     if image and build_context is not None:
         raise Problem("bad-field", field="image", reason="give an image or a build context, not both", target="image")

@@ -254,13 +254,16 @@ def model(writer: Writer, data: dict[str, Any]) -> None:
 def environment(writer: Writer, data: dict[str, Any]) -> None:
     name, version = data.get("name") or "NAME", data.get("version") or "1"
     conda, image, described = data.get("conda_file") or "", data.get("image"), data.get("description")
+    routes = data.get("inference_config")
     document = {"name": name, "version": version, "description": described, "image": image}
+    document["inference_config"] = _on_file(routes)
     if conda or not image:
         document["conda_file"] = "./conda.yml"
     writer.az("environment", "create", "-f", writer.file("environment.yml", pruned(document)))
     if conda or not image:
         writer.file("conda.yml", conda)  # as it was typed: nothing reads it here
     properties = {"condaFile": conda or (None if image else ""), "image": image, "description": described}
+    properties["inferenceConfig"] = routes
     writer.call("PUT", f"environments/{name}/versions/{version}", {"properties": pruned(properties)})
 
 
@@ -268,12 +271,21 @@ def environment_of_context(writer: Writer, data: dict[str, Any]) -> None:
     name, version = data.get("name") or "NAME", data.get("version") or "1"
     dockerfile, described = data.get("dockerfile_path") or "Dockerfile", data.get("description")
     build = {"path": "./context", "dockerfile_path": dockerfile}
+    routes = data.get("inference_config")
     document = {"name": name, "version": version, "description": described, "build": build}
+    document["inference_config"] = _on_file(routes)
     writer.az("environment", "create", "-f", writer.file("environment.yml", pruned(document)))
     writer.call("POST", "uploads", form=("file=@context.zip",))
     context = {"contextUri": "URI_OF_THE_UPLOAD", "dockerfilePath": dockerfile}
-    properties = {"build": context, "description": described}
+    properties = {"build": context, "description": described, "inferenceConfig": routes}
     writer.call("PUT", f"environments/{name}/versions/{version}", {"properties": pruned(properties)})
+
+
+def _on_file(routes: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Routes as a YAML file has them."""
+    if routes is None:
+        return None
+    return {name.replace("Route", "_route"): route for name, route in routes.items()}
 
 
 def request(endpoint_name: str, *, path: str, body: str, deployment: str = "") -> list[tuple[str, str, str]]:

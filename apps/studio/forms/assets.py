@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import User
 from apps.registry.enums import ModelType
+from apps.registry.routes import on_one_port
 from apps.studio.forms.base import NAME_INPUT, StudioForm
 
 CONDA_EXAMPLE = """\
@@ -66,6 +67,44 @@ class EnvironmentBase(StudioForm):
     )
     version = forms.CharField(label=_("Version"), max_length=64, required=False, help_text=_("Empty: the next number."))
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
+    port = forms.IntegerField(
+        label=_("Port"), min_value=1, max_value=65_535, required=False, help_text=_("Where the image's server listens.")
+    )
+    score_path = forms.CharField(
+        label=_("Scoring path"),
+        max_length=500,
+        required=False,
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "/score"}),
+        help_text=_("It becomes the endpoint's scoring URI; other paths reach the server too."),
+    )
+    ready_path = forms.CharField(
+        label=_("Readiness path"),
+        max_length=500,
+        required=False,
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "/"}),
+        help_text=_("Answers 200 when requests may come."),
+    )
+    live_path = forms.CharField(
+        label=_("Liveness path"),
+        max_length=500,
+        required=False,
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": _("as readiness")}),
+        help_text=_("When it is silent for long, the instance is replaced."),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        if any(data.get(name) for name in ("score_path", "ready_path", "live_path")) and not data.get("port"):
+            self.add_error("port", _("Say where the server listens."))
+        return data
+
+
+def inference_config(data: dict[str, Any]) -> dict[str, Any] | None:
+    """The routes that the fields of a form say; None when the image brings no server."""
+    if not data.get("port"):
+        return None
+    score, ready, live = (data.get(name) or "" for name in ("score_path", "ready_path", "live_path"))
+    return on_one_port(data["port"], score=score or "/score", ready=ready or "/", live=live)
 
 
 class EnvironmentForm(EnvironmentBase):
@@ -87,8 +126,10 @@ class EnvironmentForm(EnvironmentBase):
     )
 
     def clean(self) -> dict[str, Any]:
-        data: dict[str, Any] = super().clean() or {}
-        if not data.get("image") and not data.get("conda_file") and not self.errors:
+        data = super().clean()
+        if not data.get("image") and data.get("port"):
+            self.add_error("image", _("The server's image is missing."))
+        elif not data.get("image") and not data.get("conda_file") and not self.errors:
             self.add_error("conda_file", _("Give a conda file, an image, or both."))
         return data
 

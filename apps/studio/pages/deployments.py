@@ -8,10 +8,11 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
 from apps.accounts.policy import Permission
+from apps.compute import domain as compute
 from apps.compute.models import Replica
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import domain
+from apps.endpoints import domain, servers
 from apps.endpoints.models import OnlineDeployment
 from apps.studio.forms import ScaleForm
 from apps.studio.pages.endpoints import EndpointPage
@@ -63,6 +64,8 @@ class Deployment(DeploymentPage):
             workspace=self.workspace.name,
         ).select_related("actor")[:HISTORY]
         cost = prices().of(self.deployment)
+        more["place"] = compute.label(compute.driver_of(self.deployment.owner_key))
+        more["server"] = servers.server_of(self.deployment)
         return self.page("deployment", form=form, replicas=replicas, operations=operations, cost=cost, **more)
 
 

@@ -23,6 +23,7 @@ from apps.registry.models import Environment, EnvironmentVersion
 from apps.studio import ascode
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import ContextForm, EnvironmentForm
+from apps.studio.forms.assets import inference_config
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.pages.sending import SendingPage
 from apps.studio.views import FormPage, Page, one
@@ -178,6 +179,7 @@ class EnvironmentCreate(FormPage):
             version=data["version"] or None,
             image=data["image"],
             conda_file=data["conda_file"],
+            inference_config=inference_config(data),
             description=data["description"],
             actor=self.request.user,
         )
@@ -185,7 +187,7 @@ class EnvironmentCreate(FormPage):
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode.environment(writer, data)
+        ascode.environment(writer, data | {"inference_config": inference_config(data)})
         return writer.done()
 
 
@@ -204,6 +206,7 @@ class EnvironmentFromContext(SendingPage):
             version=data["version"] or None,
             build_context=storage.subtree(upload.tree, upload.path),
             dockerfile_path=data["dockerfile_path"],
+            inference_config=inference_config(data),
             description=data["description"],
             actor=self.request.user,
         )
@@ -211,5 +214,5 @@ class EnvironmentFromContext(SendingPage):
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode.environment_of_context(writer, data)
+        ascode.environment_of_context(writer, data | {"inference_config": inference_config(data)})
         return writer.done()
