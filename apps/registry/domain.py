@@ -28,6 +28,7 @@ from apps.registry.queries import next_version
 from apps.registry.routes import check_inference_config
 
 V = TypeVar("V", bound=AssetVersion)
+LONGEST_FILE = 1_000_000  # characters of a conda or requirements file
 LONGEST_PATH = 400
 
 
@@ -98,6 +99,10 @@ def register_environment(
     if image:
         check_image(image)
     check_inference_config(inference_config)
+    for field, text in (("condaFile", conda_file), ("requirements", requirements)):
+        if len(text) > LONGEST_FILE:
+            reason = f"has {len(text)} characters, more than the {LONGEST_FILE} of any such file"
+            raise Problem("bad-field", field=field, reason=reason, target=field)
     if inference_config and not (image or build_context):
         reason = "describes the server of an image: give an image or a build context too"
         raise Problem("bad-field", field="inferenceConfig", reason=reason, target="inferenceConfig")
