@@ -20,6 +20,7 @@ from bench.product import Failed, Product
 ROWS: dict[str, Callable[[rows.Bench], Iterator[rows.Row]]] = {
     "start": rows.start,
     "deploy": rows.deploy,
+    "containers": rows.containers,
     "memory": rows.memory,
     "requests": rows.requests,
     "traffic": rows.traffic,

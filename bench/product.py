@@ -110,6 +110,14 @@ class Product:
             capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip
 
+    def django(self, code: str, *, timeout_s: float = 60) -> str:
+        """Run some lines inside the installation, as its operator could; what they printed."""
+        done = subprocess.run(
+            [PYTHON, str(ROOT / "manage.py"), "shell", "-c", code], cwd=ROOT, env=self.environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+        return done.stdout + (done.stderr if done.returncode else "")
+
     # ---- processes
 
     def pids(self, part: str = "") -> list[int]:
