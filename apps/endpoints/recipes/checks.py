@@ -27,7 +27,8 @@ def check_variables(variables: dict[str, str]) -> None:
 def check_mount_path(text: str) -> None:
     """Raises Problem "bad-field" for a path that is not plain, or where our own files are."""
     own = any(text == folder or text.startswith(f"{folder}/") for folder in OWN_FOLDERS)
-    if text and (own or str(PurePosixPath(text)) != text or ".." in PurePosixPath(text).parts):
+    path = PurePosixPath(text)
+    if text and (own or not path.is_absolute() or str(path) != text or ".." in path.parts):
         reason = "must be a plain absolute path without a slash at its end" if not own else "is a folder of Portway's"
         raise Problem("bad-field", field="modelMountPath", reason=f"{text} {reason}", target="modelMountPath")
 
