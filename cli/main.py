@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import checks, parts
+from cli import checks, client, parts
 from cli.home import Home, HomeError
 from cli.up import Ports, UpError, down, running_pid, up
 
@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one
     logs.add_argument("part", nargs="?", choices=[part.name for part in parts.parts(Home(Path()), {})], default="web")
     logs.add_argument("-f", "--follow", action="store_true")
     logs.add_argument("-n", "--lines", type=int, default=50)
+    build = commands.add_parser("build", help="build a version of an environment and follow its log")
+    build.add_argument("environment", metavar="NAME:VERSION")
+    build.add_argument("-w", "--workspace", default="default")
     commands.add_parser("sdk-env", help='print exports for azure-ai-ml: eval "$(portway sdk-env)"')
     options = parser.parse_args(arguments)
     try:
@@ -43,12 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one
             return doctor(home)
         if options.command == "logs":
             return show_log(home, options.part, lines=options.lines, follow=options.follow)
+        if options.command == "build":
+            return client.build(client.Client.from_environment(home), options.workspace, options.environment, print_now)
         return sdk_env(home)
     except (UpError, HomeError) as error:
         print(f"portway: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def print_now(line: str) -> None:
+    print(line, flush=True)
 
 
 def status(home: Home) -> int:

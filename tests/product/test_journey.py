@@ -234,3 +234,18 @@ def test_everything_by_keyboard_alone(page):  # noqa: PLR0915 -- one journey
     page.wait_for_url("**/operations/*")
     page.get_by_text("Succeeded").first.wait_for()
     quiet(page)
+
+
+def test_an_environment_is_built_from_the_command_line(product):
+    product.register("environments", "small", "1", requirements="six==1.17.0")
+    product.register("environments", "broken", "1", requirements="there-is-no-such-package-here==1")
+    done = product.command("build", "small:1", timeout_s=180)
+    assert done.returncode == 0, done.stderr
+    assert "resolving 1 requirements" in done.stdout
+    failed = product.command("build", "broken:1", timeout_s=180)
+    assert failed.returncode == 1
+    assert "there-is-no-such-package-here" in failed.stderr
+    assert "Check the spelling" in failed.stderr
+    for wrong, said in (("nobody:1", "There is no environment nobody:1"), ("small", "no NAME:VERSION")):
+        refused = product.command("build", wrong)
+        assert (refused.returncode, said in refused.stderr) == (1, True), refused.stderr
