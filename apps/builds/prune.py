@@ -28,7 +28,7 @@ from apps.builds import engine, images
 from apps.builds.cache import apart, cache_folder
 from apps.builds.engine import Api
 from apps.builds.enums import BuildKind, BuildState
-from apps.builds.models import Build, ImageFacts
+from apps.builds.models import Build, ImageFacts, Package
 from apps.builds.spec import lock_of
 from apps.compute.models import ReplicaSet
 from apps.core import disk, operations
@@ -107,6 +107,9 @@ def users() -> dict[str, list[str]]:
             found.setdefault(source, [])
             if owner not in found[source]:
                 found[source].append(owner)
+    packages = Package.objects.exclude(image=None).select_related("environment__asset", "image")
+    for package in packages:
+        found.setdefault(package.image.image_id, []).append(_("package %(name)s") % {"name": package})
     return found
 
 
