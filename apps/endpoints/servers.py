@@ -59,7 +59,11 @@ def check(served: Served) -> None:
     if named not in CHOICES:
         reason = f"must be {' or '.join(CHOICES)}, not {named}"
         raise Problem("bad-field", field=target, reason=reason, target=target)
-    if named == Server.AZUREML and served.code is None:
+    own = contents_of(served)
+    if named == Server.AZUREML and own.package is not None and own.package.copies:
+        reason = "the image of this package has Portway's server in it, which has the same contract"
+        raise Problem("bad-field", field=target, reason=reason, target=target)
+    if named == Server.AZUREML and own.code is None:
         raise Problem("bad-field", field=target, reason="this server needs a scoring script", target=target)
     _check_grpc(served)
     server = server_of(served)
