@@ -17,6 +17,7 @@ from apps.core.errors import Problem
 from apps.core.models import Operation, OperationState
 from apps.core.operations import can_cancel
 from apps.endpoints.models import OnlineDeployment
+from apps.endpoints.users import users_of
 from apps.registry import storage
 from apps.registry.domain import delete_version, register_environment
 from apps.registry.models import Environment, EnvironmentVersion
@@ -70,9 +71,6 @@ class EnvironmentBase(Page):
         if self.chosen is None or self.chosen.version != wanted:
             raise Problem("not-found", kind="environment", name=f"{self.environment.name}:{wanted}")
         return self.chosen
-
-    def users(self, version: EnvironmentVersion) -> list[str]:
-        return [str(each) for each in OnlineDeployment.objects.filter(environment=version).select_related("endpoint")]
 
 
 class EnvironmentPage(EnvironmentBase):
@@ -146,13 +144,13 @@ class EnvironmentDelete(EnvironmentBase):
             reason = _("type the name of the environment and its version to delete it")
             return self._page(Problem("bad-field", field=_("Name"), reason=reason))
         try:
-            delete_version(version=version, actor=request.user, users=self.users(version))
+            delete_version(version=version, actor=request.user, users=users_of(version))
         except Problem as problem:
             return self._page(problem)
         return self.go("studio:environments", self.workspace.name)
 
     def _page(self, problem: Problem | None = None) -> HttpResponse:
-        users = self.users(self.chosen) if self.chosen else []
+        users = users_of(self.chosen) if self.chosen else []
         return self.page(
             "version_delete",
             asset=self.environment,
