@@ -12,6 +12,8 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
 from apps.builds import history
+from apps.builds.models import package_of
+from apps.builds.packaging import domain as packaging
 from apps.builds.versions import outlook, start_build, topic
 from apps.core.errors import Problem
 from apps.core.models import Operation, OperationState
@@ -29,6 +31,7 @@ from apps.studio.pages.sending import SendingPage
 from apps.studio.views import FormPage, Page, one
 
 BUILDS = 10
+BUILDING = ("environment.build", packaging.KIND)
 LOG_TAIL = 200
 DOCKERFILE_SHOWN = 100_000  # bytes
 VERSION_COLUMNS = (Column(_lazy("Version")), Column(_lazy("Created"), "created_at"), Column(_lazy("By")))
@@ -88,6 +91,7 @@ class EnvironmentPage(EnvironmentBase):
             environment=self.environment,
             listing=listing(request, light, VERSION_COLUMNS, default="-created_at"),
             chosen=self.chosen,
+            package=package_of(self.chosen),
             outlook=outlook(self.chosen) if self.chosen else None,
             attempts=history.of(self.chosen)[:BUILDS] if self.chosen else [],
             build_topic=topic(self.chosen) if self.chosen else "",
@@ -102,7 +106,7 @@ class EnvironmentPage(EnvironmentBase):
 
     def building(self) -> Operation | None:
         """The build of the chosen version that has not ended yet."""
-        rows = Operation.objects.filter(kind="environment.build", workspace=self.workspace.name)
+        rows = Operation.objects.filter(kind__in=BUILDING, workspace=self.workspace.name)
         live = rows.filter(state__in=OperationState.live())
         return live.filter(target=topic(self.chosen)).first() if self.chosen else None
 
