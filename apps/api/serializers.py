@@ -18,7 +18,7 @@ class Strict(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, Mapping):
-            raise serializers.ValidationError("must be an object")
+            raise serializers.ValidationError({"non_field_errors": ["must be an object"]})
         unknown = set(data) - set(self.fields) - self.echoed
         if unknown:
             path = ".".join(filter(None, [_path(self), min(unknown)]))

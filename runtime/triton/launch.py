@@ -106,7 +106,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def listening(bind: str) -> tuple[str, list[int]]:
-    """(host, ports for HTTP, gRPC and metrics); the host is "" for sockets. Raises ValueError for what is no address."""
+    """(host, ports for HTTP, gRPC, metrics); the host is "" for sockets. Raises ValueError for what is no address."""
     if not bind:
         return "", free_ports(3)
     host, _, port = bind.rpartition(":")

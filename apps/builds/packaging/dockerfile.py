@@ -18,7 +18,7 @@ OWN_PYTHON = f"{ENVIRONMENT}/bin/python"
 USER = "10001:10001"
 PORT = 5001
 TRITON_PORTS = (8000, 8001)
-PIP = "-m pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore --no-deps"
+PIP_SETTINGS = "PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore"
 HEALTHY = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}{path}', timeout=5)"
 
 
@@ -73,16 +73,17 @@ def render(plan: Plan) -> str:
 
 def _packages(plan: Plan) -> list[str]:
     wheels = " --only-binary=:all:" if plan.wheels_only else ""
-    lines = [f"FROM {plan.base} AS packages", "USER root"]
+    lines = [f"FROM {plan.base} AS packages", "USER root", f"ENV {PIP_SETTINGS}"]
     if plan.packages:
         lines += [
             "COPY requirements.lock /opt/portway/requirements.lock",
             f"RUN {plan.python} -m venv {ENVIRONMENT}",
-            f"RUN {OWN_PYTHON} {PIP}{wheels} -r /opt/portway/requirements.lock",
+            f"RUN {OWN_PYTHON} -m pip install --no-deps{wheels} -r /opt/portway/requirements.lock",
         ]
     if plan.server == PackageServer.AZUREML_ONLINE:
         pins = " ".join(f"{name}=={version}" for name, version in PINS.items())
-        lines.append(f"RUN {plan.interpreter} {PIP} --only-binary=:all: --target {OVERLAY} {pins}")
+        pip = f"{plan.interpreter} -m pip install --no-deps --only-binary=:all:"
+        lines.append(f"RUN {pip} --target {OVERLAY} {pins}")
     return lines
 
 

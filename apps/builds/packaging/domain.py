@@ -24,7 +24,7 @@ from apps.registry import scripts
 from apps.registry.domain import register_environment
 from apps.registry.enums import ModelType
 from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
-from apps.registry.names import check_version
+from apps.registry.names import check_asset_name, check_version
 
 KIND = "model.package"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -61,6 +61,7 @@ def package(
     Raises Problem "bad-name", "bad-field", "exists", "environment-needed", "script-missing", "script-syntax",
     "unsupported" or "busy".
     """
+    _check_name(name)
     parts = _environment_of(model, _checked(model, spec))
     _check_runs(EnvironmentSpec(**_built_of(parts)), spec)
     workspace = model.asset.workspace
@@ -99,6 +100,14 @@ def package(
         detail={"model": str(model), "server": spec.server, "mode": spec.mode},
     )
     return made, operation
+
+
+def _check_name(name: str) -> None:
+    try:
+        check_asset_name("environment", name)
+    except Problem as problem:
+        problem.target = "targetEnvironmentName"
+        raise
 
 
 def _check_new(workspace: Any, name: str, version: str) -> None:
