@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from docker.errors import ImageNotFound
@@ -107,9 +108,9 @@ def users() -> dict[str, list[str]]:
             found.setdefault(source, [])
             if owner not in found[source]:
                 found[source].append(owner)
-    packages = Package.objects.exclude(image=None).select_related("environment__asset", "image")
-    for package in packages:
-        found.setdefault(package.image.image_id, []).append(_("package %(name)s") % {"name": package})
+    packages = Package.objects.filter(image__isnull=False).select_related("environment__asset")
+    for package in packages.annotate(made=F("image__image_id")):
+        found.setdefault(package.made, []).append(_("package %(name)s") % {"name": package})
     return found
 
 

@@ -89,4 +89,4 @@ def _of_mlflow_model(model: ModelVersion | None) -> EnvironmentSpec:
     found = declared.by_model(model) if model is not None else {}
     if not found:
         raise Problem("environment-needed")
-    return EnvironmentSpec(**found)
+    return EnvironmentSpec(conda_file=found.get("conda_file", ""), requirements=found.get("requirements", ""))

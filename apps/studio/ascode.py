@@ -274,8 +274,10 @@ def package(writer: Writer, model: Any, data: dict[str, Any]) -> None:
     if script:
         files = tuple(f"files=@{each}" for each in data.get("files") or ["code.zip"])
         writer.call("POST", "uploads", form=files)
-        writer.call("PUT", f"codes/{name}-code/versions/1", {"properties": {"codeUri": "URI_OF_THE_UPLOAD"}})
-        code = {"codeId": f"azureml:{name}-code:1", "scoringScript": script}
+        writer.call(
+            "PUT", f"codes/{model.asset.name}-code/versions/1", {"properties": {"codeUri": "URI_OF_THE_UPLOAD"}}
+        )
+        code = {"codeId": f"azureml:{model.asset.name}-code:1", "scoringScript": script}
     body = {
         "targetEnvironmentName": name,
         "targetEnvironmentVersion": version,

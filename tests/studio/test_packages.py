@@ -64,7 +64,7 @@ def test_a_model_is_packaged_from_its_page(parts, browser):
         "score.py",
         {"GREETING": "hello"},
     )
-    assert str(row.code) == "pkg-code:1"
+    assert str(row.code) == "plain-model-code:1"
 
 
 def test_what_is_wrong_is_said_at_its_field_and_nothing_is_made(parts, browser):
@@ -87,7 +87,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_is_made(parts, browser):
         assert answer.status_code == 400, (data, answer.status_code)
         assert list(answer.context["form"].errors) == [field], data
     assert not Package.objects.exists()
-    assert not CodeVersion.objects.filter(asset__name="pkg-code").exists()
+    assert not CodeVersion.objects.filter(asset__name="plain-model-code").exists()
     assert client.post(f"{MODEL}/package?version=9", sent()).status_code == 404
 
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from apps.builds import contract, declared, domain
+from apps.builds import contract, declared, domain, packages
 from apps.builds.enums import ModelMode, PackageServer
 from apps.builds.models import Build, Package, package_of
 from apps.builds.packaging import context, image
@@ -189,7 +189,7 @@ def _check_runs(built: EnvironmentSpec, spec: PackageSpec) -> None:
     domain.check_driver(built, driver)
     check_engine(built, driver)
     if built.has_packages:
-        domain.packages.read(built)  # what cannot be translated is said now
+        packages.read(built)  # what cannot be translated is said now
 
 
 def _environment_of(model: ModelVersion, spec: PackageSpec) -> dict[str, Any]:

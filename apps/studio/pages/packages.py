@@ -62,7 +62,7 @@ class ModelPackage(ModelBase, CodePage):
             spec = PackageSpec(
                 base=data["environment"],
                 server=data["server"],
-                code=self.code_of(upload, f"{data['name'][:240]}-code") if upload else None,
+                code=self.code_of(upload, f"{self.model.name[:240]}-code") if upload else None,
                 scoring_script=data["scoring_script"],
                 inference_config=routes_of(data),
                 mode=data["mode"],
