@@ -73,7 +73,7 @@ def deployed(world, name, version, **changes):
 @contextmanager
 def running(client, image, **options):
     """A container of the image as anybody would run it; its address."""
-    port = options.pop("port", 5001)
+    port, path = options.pop("port", 5001), options.pop("path", "/")
     options = {"read_only": True, "tmpfs": {"/tmp": ""}, "cap_drop": ["ALL"]} | options
     label = {"portway.test": "yes"}
     container = client.containers.run(
@@ -84,8 +84,8 @@ def running(client, image, **options):
         while True:
             container.reload()
             found = container.ports.get(f"{port}/tcp")
-            with_answer = found and answered(int(found[0]["HostPort"]), "GET", "/")
-            if with_answer:
+            with_answer = found and answered(int(found[0]["HostPort"]), "GET", path)
+            if with_answer and with_answer[0] == 200:
                 yield int(found[0]["HostPort"])
                 return
             if container.status == "exited" or time.monotonic() > deadline:
@@ -318,3 +318,25 @@ def test_nothing_is_left_of_a_package_that_fails(containers):
     assert world.run_failing(operation)["code"] == "environment-failed"
     assert not Package.objects.exists()
     assert not type(base).objects.filter(asset__name="pkg").exists()
+
+
+@pytest.mark.slow
+def test_a_triton_model_is_served_where_there_is_no_portway(containers, docker_client):  # noqa: F811
+    from tests.endpoints.test_servers import client as nvidia
+    from tests.endpoints.test_servers import register
+
+    world = containers
+    with storage.scratch() as folder:
+        nvidia("model", folder)
+        model = register(world, folder)
+    version = package(world, model, server="triton", mode="copy")
+    image = Package.objects.get().image.image
+    with running(docker_client, image, port=8000, tmpfs={"/tmp": "exec"}, path="/v2/health/ready") as port:
+        assert answered(port, "POST", "/v2/repository/index")[0] == 200
+        asked = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
+        expected = json.loads(answered(port, "POST", "/v2/models/half/infer", asked)[1])["outputs"][0]["data"]
+    assert expected == [0.5, 1.0, 1.5]
+    deployed(world, "net", version, max_concurrent_requests=4)
+    status, _, found = world.score("net", body=asked, path="/v2/models/half/infer")
+    assert status == 200, found
+    assert found["outputs"][0]["data"] == expected

@@ -26,6 +26,8 @@ FIELD_OF = {
     "targetEnvironmentName": "name",
     "baseEnvironmentSource": "environment",
     "codeConfiguration": "scoring_script",
+    "codeConfiguration.scoringScript": "scoring_script",
+    "codeConfiguration.codeId": "code",
     "inferenceConfiguration": "port",
     "modelConfiguration.mountPath": "mount_path",
     "environmentVariables": "environment_variables",
