@@ -13,7 +13,7 @@ from apps.core.errors import Problem
 
 PROVIDER = "Microsoft.MachineLearningServices"
 ASSET_ID = re.compile(
-    r"(?:azureml:)?/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<rg>[^/]+)/providers/microsoft\.machinelearningservices"
+    r"(?:azureml:/?)?/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<rg>[^/]+)/providers/microsoft\.machinelearningservices"
     r"/workspaces/(?P<ws>[^/]+)/(?P<kind>[a-z]+)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)",
     re.IGNORECASE,
 )

@@ -12,11 +12,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.models import Workspace
-from apps.api import arm
+from apps.api import arm, packages
 from apps.api import serializers as shapes
 from apps.api.views import PAGE, WorkspaceView, listing, number, one
+from apps.builds.models import package_of
 from apps.core.errors import Problem
-from apps.endpoints.models import OnlineDeployment
+from apps.endpoints.users import users_of
 from apps.registry import domain, sources, uploads
 from apps.registry.models import (
     Code,
@@ -165,13 +166,8 @@ class Version(AssetView):
     def delete(self, request: Request, name: str, version: str, **_: Any) -> Response:
         found = self.version_rows(name).filter(version=version).first()
         if found is not None:
-            domain.delete_version(version=found, actor=request.user, users=_users(self.kind, found))
+            domain.delete_version(version=found, actor=request.user, users=users_of(found))
         return Response(status=204)
-
-
-def _users(kind: str, version: Any) -> list[str]:
-    field = {"models": "model", "environments": "environment", "codes": "code"}[kind]
-    return [str(each) for each in OnlineDeployment.objects.filter(**{field: version}).select_related("endpoint")]
 
 
 class ModelKind:
@@ -229,6 +225,10 @@ class EnvironmentKind:
             shown["build"] = {"contextUri": context_uri(version), "dockerfilePath": version.dockerfile_path}
         if version.inference_config:
             shown["inferenceConfig"] = version.inference_config
+        package = package_of(version)
+        if package is not None:
+            shown["modelPackage"] = packages.show(package)
+            shown["provisioningState"] = "Succeeded" if package.ready_at else "Creating"
         return {**shown, "osType": version.os_type, "environmentType": "UserCreated"}
 
     def register(self, name: str, version: str, given: dict[str, Any], common: dict[str, Any]) -> tuple[Any, bool]:

@@ -12,17 +12,16 @@ from apps.accounts.policy import Permission
 from apps.api import arm
 from apps.api import serializers as shapes
 from apps.api.online import ANY, EndpointView
+from apps.api.references import WithAssets, asset_id
 from apps.api.views import WorkspaceView, listing, one
 from apps.compute import quantities
 from apps.core.durations import duration, duration_ms
-from apps.core.errors import Problem
 from apps.core.models import OperationStep
 from apps.endpoints import domain
 from apps.endpoints.domain import DeploymentSpec
 from apps.endpoints.logs import server_log
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
-from apps.registry.queries import latest
 
 NOTHING_SAID = "No instance of this deployment has run yet."
 NOTHING_PREPARED = "Nothing had to be prepared: the model, the code and the environment were there already."
@@ -33,9 +32,9 @@ def show_deployment(deployment: OnlineDeployment) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "endpointComputeType": "Managed",
         "description": deployment.description,
-        "model": _asset_id(workspace, "models", deployment.model),
+        "model": asset_id(workspace, "models", deployment.model),
         "modelMountPath": deployment.model_mount_path or None,
-        "environmentId": _asset_id(workspace, "environments", deployment.environment),
+        "environmentId": asset_id(workspace, "environments", deployment.environment),
         "environmentVariables": deployment.environment_variables,
         "instanceType": deployment.instance_type,
         "appInsightsEnabled": deployment.app_insights_enabled,
@@ -55,7 +54,7 @@ def show_deployment(deployment: OnlineDeployment) -> dict[str, Any]:
         properties["containerResourceRequirements"] = quantities.as_wire(deployment.resources)
     if deployment.code is not None:
         properties["codeConfiguration"] = {
-            "codeId": _asset_id(workspace, "codes", deployment.code),
+            "codeId": asset_id(workspace, "codes", deployment.code),
             "scoringScript": deployment.scoring_script,
         }
     return arm.resource(
@@ -71,11 +70,7 @@ def show_deployment(deployment: OnlineDeployment) -> dict[str, Any]:
     )
 
 
-def _asset_id(workspace: Any, kind: str, version: Any) -> str | None:
-    return f"{workspace.arm_id}/{kind}/{version.asset.name}/versions/{version.version}" if version is not None else None
-
-
-class DeploymentView(EndpointView):
+class DeploymentView(WithAssets, EndpointView):
     def deployments(self, endpoint: OnlineEndpoint) -> Any:
         related = (
             "endpoint__workspace",
@@ -90,24 +85,6 @@ class DeploymentView(EndpointView):
     def deployment(self, endpoint: str, name: str) -> OnlineDeployment:
         rows = self.deployments(self.endpoint(endpoint)).filter(name__iexact=name)
         found: OnlineDeployment = one(rows, "deployment", f"{endpoint}/{name}")
-        return found
-
-    def asset(self, model: type[Any], kind: str, text: str | None, field: str) -> Any:
-        """The version an id names, in this workspace; None for no id."""
-        if not text:
-            return None
-        name, version = arm.asset_reference(text, workspace=self.workspace, kind=kind, field=field)
-        rows = model.objects.filter(asset__workspace=self.workspace, asset__name=name)
-        found = rows.filter(version=version).first() if version else None
-        if version is None and rows.exists():
-            found = latest(rows.first().asset)
-        if found is None:
-            raise Problem(
-                "bad-field",
-                field=field,
-                reason=f"there is no {name}:{version or 'latest'} among the {kind}",
-                target=field,
-            )
         return found
 
     def spec(self, body: dict[str, Any]) -> DeploymentSpec:

@@ -81,4 +81,5 @@ def _flat(detail: Any, path: str) -> list[tuple[str, str]]:
         return [each for key, value in detail.items() for each in _flat(value, f"{path}.{key}" if path else str(key))]
     if isinstance(detail, list):
         return [each for value in detail for each in _flat(value, path)] or [(path or "body", "is not valid")]
-    return [(path.removesuffix(".non_field_errors") or "body", str(detail).rstrip("."))]
+    path = path.removesuffix("non_field_errors").removesuffix(".")
+    return [(path or "body", str(detail).rstrip("."))]

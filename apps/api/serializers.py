@@ -18,7 +18,7 @@ class Strict(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, Mapping):
-            raise serializers.ValidationError("must be an object")
+            raise serializers.ValidationError({"non_field_errors": ["must be an object"]})
         unknown = set(data) - set(self.fields) - self.echoed
         if unknown:
             path = ".".join(filter(None, [_path(self), min(unknown)]))
@@ -233,8 +233,38 @@ class BuildBody(Strict):
     driver = optional(serializers.ChoiceField, choices=["process", "docker"])
 
 
+class BaseEnvironmentSource(Strict):
+    baseEnvironmentSourceType = AnyCase(["EnvironmentAsset"], required=False)  # noqa: N815
+    resourceId = serializers.CharField(max_length=1000)  # noqa: N815
+
+
+class InferencingServer(Strict):
+    serverType = AnyCase(["AzureMLOnline", "Triton", "Custom"])  # noqa: N815
+    codeConfiguration = CodeConfiguration(required=False, allow_null=True)  # noqa: N815
+    inferenceConfiguration = InferenceConfig(required=False, allow_null=True)  # noqa: N815
+
+
+class ModelConfiguration(Strict):
+    mode = optional(AnyCase, choices=["Download", "Copy"])
+    mountPath = optional(serializers.CharField, max_length=300)  # noqa: N815
+
+
+class PackageBody(Strict):
+    """Azure's PackageRequest; the target is named by one of two fields, which differ between its versions."""
+
+    targetEnvironmentId = optional(serializers.CharField, max_length=1000)  # noqa: N815
+    targetEnvironmentName = optional(serializers.CharField, max_length=255)  # noqa: N815
+    targetEnvironmentVersion = optional(serializers.CharField, max_length=64)  # noqa: N815
+    baseEnvironmentSource = BaseEnvironmentSource(required=False, allow_null=True)  # noqa: N815
+    inferencingServer = InferencingServer()  # noqa: N815
+    modelConfiguration = ModelConfiguration(required=False, allow_null=True)  # noqa: N815
+    environmentVariables = TextMap(required=False, allow_null=True)  # noqa: N815
+    description = optional(serializers.CharField, allow_blank=True, max_length=5000)
+    tags = TextMap(required=False, allow_null=True)
+
+
 class EnvironmentProperties(AssetProperties):
-    echoed = AssetProperties.echoed | {"environmentType"}
+    echoed = AssetProperties.echoed | {"environmentType", "modelPackage"}
     image = optional(serializers.CharField, max_length=500)
     build = BuildContext(required=False, allow_null=True)
     condaFile = optional(serializers.CharField, trim_whitespace=False)  # noqa: N815

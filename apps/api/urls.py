@@ -8,7 +8,19 @@ from csp.decorators import csp_update
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from apps.api import assets, builds, compute, deployments, discovery, health, metrics, mlflow, online, workspaces
+from apps.api import (
+    assets,
+    builds,
+    compute,
+    deployments,
+    discovery,
+    health,
+    metrics,
+    mlflow,
+    online,
+    packages,
+    workspaces,
+)
 
 ARM = (
     "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
@@ -49,6 +61,9 @@ workspace_urls: list[URLPattern] = [
     *asset_urls(assets.EnvironmentKind),
     path(f"{ENVIRONMENT}/builds", builds.Builds.as_view(), name="environment-builds"),
     path(f"{ENVIRONMENT}/build", builds.Build.as_view(), name="environment-build"),
+    path(f"{ENVIRONMENT}/package", packages.EnvironmentPackage.as_view(), name="environment-package"),
+    path(f"{ENVIRONMENT}/export", packages.EnvironmentExport.as_view(), name="environment-export"),
+    path("models/<str:name>/versions/<str:version>/package", packages.ModelPackage.as_view(), name="model-package"),
     *asset_urls(assets.CodeKind),
     path("onlineEndpoints", online.Endpoints.as_view(), name="endpoints"),
     path(ENDPOINT, online.Endpoint.as_view(), name="endpoint"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -47,12 +48,17 @@ class WorkspaceView(APIView):
             response.headers["x-ms-request-id"] = request_id
         return response
 
-    def accepted(self, operation: Operation, *, body: dict[str, Any] | None = None, status: int = 202) -> Response:
-        """The answer that starts a long-running operation (wire 3.4)."""
+    def accepted(
+        self, operation: Operation, *, body: dict[str, Any] | None = None, status: int = 202, location: str = ""
+    ) -> Response:
+        """The answer that starts a long-running operation (wire 3.4).
+
+        `location`: below the workspace, where its result can be had when it has ended.
+        """
         url = arm.operation_url(self.workspace, operation.pk)
         headers = {"Azure-AsyncOperation": url, "Retry-After": "1", "x-ms-async-operation-timeout": "PT1H"}
         if status == 202:  # noqa: PLR2004
-            headers["Location"] = url
+            headers["Location"] = f"{settings.BASE_URL}{self.workspace.arm_id}/{location}" if location else url
         return Response(body, status=status, headers=headers)
 
     def valid(self, serializer: Any, data: Any, **options: Any) -> dict[str, Any]:

@@ -32,3 +32,18 @@ class Outcome(models.TextChoices):
     def tone(self) -> str:
         tones = {"running": "running", "built": "ok", "found": "ok", "failed": "failed"}
         return tones.get(self, "idle")
+
+
+class PackageServer(models.TextChoices):
+    """What serves the model of a package; the words of the YAML."""
+
+    AZUREML_ONLINE = "azureml_online", _("Portway's scoring server")
+    TRITON = "triton", _("Triton")
+    CUSTOM = "custom", _("The image's own")
+
+
+class ModelMode(models.TextChoices):
+    """How a package has its model."""
+
+    DOWNLOAD = "download", _("Download: fetched when it is deployed")
+    COPY = "copy", _("Copy: in the image")

@@ -48,8 +48,10 @@ KILLED = 137
 DROP_S = 5.0
 
 
-def ensure(spec: EnvironmentSpec, *, log: Log, check: Check) -> tuple[Build, bool]:
+def ensure(spec: EnvironmentSpec, *, log: Log, check: Check, given: tuple[str, ...] = ()) -> tuple[Build, bool]:
     """The image of this context, built now or found on the engine; and whether it was built.
+
+    `given`: images that its Dockerfile may name although they were built here: the caller has made them.
 
     Raises:
         Problem: "environment-failed" with the step that failed, "build-unavailable" when it had no network,
@@ -62,7 +64,7 @@ def ensure(spec: EnvironmentSpec, *, log: Log, check: Check) -> tuple[Build, boo
             log(f"image {known.image} was built before")
             build, made = known, False
         else:
-            build, made = _build(spec, key, log, check), True
+            build, made = _build(spec, key, log, check, given), True
         # before the lock is given back: who prunes sees that it is wanted, see apps.builds.prune
         Build.objects.filter(pk=key).update(last_used_at=timezone.now())
     return build, made
@@ -101,7 +103,7 @@ def _is_there(image_id: str) -> bool:
         return bool(image_id) and bool(images.identify(api, image_id))
 
 
-def _build(spec: EnvironmentSpec, key: str, log: Log, check: Check) -> Build:
+def _build(spec: EnvironmentSpec, key: str, log: Log, check: Check, given: tuple[str, ...]) -> Build:
     tag = tag_of(spec, key)
     build, _ = Build.objects.update_or_create(
         key=key,
@@ -118,7 +120,7 @@ def _build(spec: EnvironmentSpec, key: str, log: Log, check: Check) -> Build:
     )
     teller = Teller(log)
     try:
-        build.image_id = _carried_out(spec, build, teller, check)
+        build.image_id = _carried_out(spec, build, teller, check, given)
     except BaseException as error:
         _not_built(build, teller, error)
         raise
@@ -141,13 +143,13 @@ def _not_built(build: Build, teller: Teller, error: BaseException) -> None:
     packages.ended(build, BuildState.FAILED, teller.lines, packages.error_json(error))
 
 
-def _carried_out(spec: EnvironmentSpec, build: Build, teller: Teller, check: Check) -> str:
+def _carried_out(spec: EnvironmentSpec, build: Build, teller: Teller, check: Check, given: tuple[str, ...]) -> str:
     root = storage.tree_path(spec.context)
     try:
         text = dockerfile.read(root, path_of(spec))
         wanted = dockerfile.images(text, arguments())
         with engine.connected() as api:
-            for name in wanted:
+            for name in (each for each in wanted if each not in given):
                 images.have(api, name, log=teller.tell, check=check)
         with tempfile.TemporaryFile(dir=settings.HOME.uploads) as context:
             ca = bundle()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.db import models
 
-from apps.builds.enums import BuildKind, BuildState, Outcome
+from apps.builds.enums import BuildKind, BuildState, ModelMode, Outcome, PackageServer
 from apps.core.models import Operation
-from apps.registry.models import EnvironmentVersion
+from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
 
 
 class Build(models.Model):
@@ -96,3 +96,47 @@ class Attempt(models.Model):
     @property
     def tone(self) -> str:
         return Outcome(self.outcome).tone
+
+
+class Package(models.Model):
+    """What makes an environment version a package: a model and its server along with it.
+
+    The version has a copy of what its base environment is made of, so a package needs nothing but itself.
+    """
+
+    environment = models.OneToOneField(
+        EnvironmentVersion, on_delete=models.CASCADE, primary_key=True, related_name="package"
+    )
+    model = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="packages")
+    base = models.ForeignKey(
+        EnvironmentVersion,
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="packages",
+        help_text="what it was made from; empty: what the model declares, or what its server needs",
+    )
+    code = models.ForeignKey(CodeVersion, null=True, on_delete=models.PROTECT, related_name="packages")
+    scoring_script = models.CharField(max_length=500, blank=True)
+    server = models.CharField(max_length=16, choices=PackageServer.choices, default=PackageServer.AZUREML_ONLINE)
+    mode = models.CharField(max_length=10, choices=ModelMode.choices, default=ModelMode.DOWNLOAD)
+    mount_path = models.CharField(max_length=300, blank=True)
+    environment_variables = models.JSONField(default=dict, blank=True)
+    lock = models.TextField(blank=True, help_text="what its environment came to, pinned")
+    python = models.CharField(max_length=20, blank=True, help_text="the version the lock is for, e.g. 3.11.7")
+    interpreter = models.CharField(
+        max_length=300, blank=True, help_text="of an image without packages of ours: the Python in it"
+    )
+    image = models.ForeignKey(Build, null=True, on_delete=models.SET_NULL, related_name="packages")
+    ready_at = models.DateTimeField(null=True, help_text="empty while it is being made: nobody can deploy it yet")
+
+    def __str__(self) -> str:
+        return str(self.environment)
+
+    @property
+    def copies(self) -> bool:
+        return self.mode == ModelMode.COPY
+
+
+def package_of(version: EnvironmentVersion | None) -> Package | None:
+    """What a version packages, or None for an ordinary environment."""
+    return getattr(version, "package", None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.conf import settings
 
 from apps.builds import domain, prune, uv
+from apps.builds.models import Package
+from apps.builds.packaging import domain as packaging
 from apps.builds.versions import driver_of, spec_of
 from apps.core import disk
 from apps.core.errors import Problem
@@ -21,6 +23,19 @@ def build_environment(run: Run) -> None:
         spec = spec_of(version)
         driver = run.payload.get("driver") or driver_of(spec)
         domain.ensure(spec, driver=driver, log=run.log, check=run.check, operation=run.operation)
+
+
+@handles(packaging.KIND, steps=("environment", "image"), failed=packaging.undo, cancelable=True)
+def package_model(run: Run) -> None:
+    related = ("environment__asset__workspace", "model__asset", "code", "image")
+    row = Package.objects.select_related(*related).filter(pk=run.payload["environment"]).first()
+    if row is None:
+        raise Problem("not-found", kind="environment", name=run.operation.target)
+    with run.step("environment"):
+        packaging.resolve(row, log=run.log, check=run.check, operation=run.operation)
+    with run.step("image"):
+        packaging.build_image(row, log=run.log, check=run.check)
+        packaging.finish(row)
 
 
 @handles("environments.prune", steps=("prune",), cancelable=True)

@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from docker.errors import ImageNotFound
@@ -28,7 +29,7 @@ from apps.builds import engine, images
 from apps.builds.cache import apart, cache_folder
 from apps.builds.engine import Api
 from apps.builds.enums import BuildKind, BuildState
-from apps.builds.models import Build, ImageFacts
+from apps.builds.models import Build, ImageFacts, Package
 from apps.builds.spec import lock_of
 from apps.compute.models import ReplicaSet
 from apps.core import disk, operations
@@ -107,6 +108,9 @@ def users() -> dict[str, list[str]]:
             found.setdefault(source, [])
             if owner not in found[source]:
                 found[source].append(owner)
+    packages = Package.objects.filter(image__isnull=False).select_related("environment__asset")
+    for package in packages.annotate(made=F("image__image_id")):
+        found.setdefault(package.made, []).append(_("package %(name)s") % {"name": package})
     return found
 
 

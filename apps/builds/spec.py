@@ -55,6 +55,7 @@ class Runnable:
 
     `image`: what its containers run in, as an id that never changes its meaning; "" for processes. An image without
     packages of ours has no `path`; one in which no Python was found has neither `python` nor `overlay`.
+    `contained`: model, code and server are in the image, so nothing is mounted.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Runnable:
     python: Path | None
     overlay: Path | None
     image: str = ""
+    contained: bool = False
 
 
 def digest(*parts: str) -> str:

@@ -58,7 +58,7 @@ def outlook(version: EnvironmentVersion) -> Outlook:
     spec = spec_of(version)
     driver = driver_of(spec)
     try:
-        _check_engine(spec, driver)
+        check_engine(spec, driver)
         request = translate(spec) if spec.has_packages else None
     except Problem as problem:
         return Outlook(None, problem, None)
@@ -68,7 +68,8 @@ def outlook(version: EnvironmentVersion) -> Outlook:
     return Outlook(request, None, found.build if found else None)
 
 
-def _check_engine(spec: EnvironmentSpec, driver: str) -> None:
+def check_engine(spec: EnvironmentSpec, driver: str) -> None:
+    """Raises Problem "unsupported" when there is no engine for it."""
     if driver == DOCKER and not settings.DOCKER_URL:
         raise Problem("unsupported", what="A Dockerfile" if spec.context else "An image", reason=NO_ENGINE)
 
@@ -87,7 +88,7 @@ def start_build(*, version: EnvironmentVersion, actor: Any, driver: str = "") ->
     spec = spec_of(version)
     driver = driver or driver_of(spec)
     check_driver(spec, driver)
-    _check_engine(spec, driver)
+    check_engine(spec, driver)
     workspace = version.asset.workspace.name
     return operations.start(
         "environment.build",

@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 
 from django.conf import settings
 
+from apps.builds import declared
 from apps.builds import domain as builds
-from apps.builds.domain import EnvironmentSpec, Runnable
+from apps.builds.domain import DOCKER, EnvironmentSpec, Runnable
+from apps.builds.packaging import image
 from apps.builds.versions import spec_of
 from apps.core.errors import Problem
 from apps.core.operations import Run
+from apps.endpoints.contents import contents_of
 from apps.endpoints.models import OnlineDeployment
 from apps.endpoints.servers import Server, server_of
-from apps.registry import storage
-from apps.registry.models import EnvironmentVersion
+from apps.registry.models import EnvironmentVersion, ModelVersion
 
-FILES_LIMIT = 1_000_000  # bytes read of a conda.yaml or requirements.txt
 AZUREML_VERSIONS = ("1.5.1", "1.4.1")  # the newest first; each pins other packages, so one may fit where another fails
-TRITON = ("nvidia-pytriton==0.7.0", "onnxruntime>=1.20")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ def prepare(run: Run, deployment: OnlineDeployment, *, driver: str) -> Prepared:
         Problem: what `builds.ensure` raises, "environment-needed".
     """
     server = server_of(deployment)
+    package = contents_of(deployment).package
+    if package is not None and package.copies and driver == DOCKER:
+        return Prepared(image.runnable(package, log=run.log, check=run.check), server)
     spec = asked_by(deployment, driver)
     if server is Server.AZUREML and Server.AZUREML not in _names(spec):
         return _with_azureml(run, spec, driver)
@@ -76,7 +79,7 @@ def asked_by(deployment: OnlineDeployment, driver: str = "process") -> Environme
     if server_of(deployment) is Server.TRITON:
         return _for_triton(environment, driver)
     if environment is None:
-        return _of_mlflow_model(deployment)
+        return _of_mlflow_model(deployment.model)
     return spec_of(environment)
 
 
@@ -86,16 +89,11 @@ def _for_triton(environment: EnvironmentVersion | None, driver: str) -> Environm
         spec = spec_of(environment)
     else:
         spec = EnvironmentSpec(image=settings.TRITON_IMAGE if driver != "process" else "")
-    return replace(spec, extra=TRITON) if spec.has_packages else spec
+    return replace(spec, extra=tuple(declared.TRITON.split())) if spec.has_packages else spec
 
 
-def _of_mlflow_model(deployment: OnlineDeployment) -> EnvironmentSpec:
-    if deployment.model is None:
+def _of_mlflow_model(model: ModelVersion | None) -> EnvironmentSpec:
+    found = declared.by_model(model) if model is not None else {}
+    if not found:
         raise Problem("environment-needed")
-    folder = storage.tree_path(deployment.model.tree_id) / deployment.model.path
-    for name in ("conda.yaml", "requirements.txt"):
-        file = folder / name
-        if file.is_file():
-            text = file.read_bytes()[:FILES_LIMIT].decode("utf-8", "replace")
-            return EnvironmentSpec(conda_file=text) if name == "conda.yaml" else EnvironmentSpec(requirements=text)
-    raise Problem("environment-needed")
+    return EnvironmentSpec(conda_file=found.get("conda_file", ""), requirements=found.get("requirements", ""))

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 
 from apps.accounts.models import Workspace
+from apps.builds.models import package_of
 from apps.compute.models import ReplicaSet
 from apps.endpoints.enums import AuthMode, ProvisioningState
 from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
@@ -103,6 +104,12 @@ class OnlineDeployment(models.Model):
     @property
     def topic(self) -> str:
         return f"online-deployment/{self.endpoint.name}/{self.name}"
+
+    @property
+    def served_model(self) -> ModelVersion | None:
+        """Its own, or that of its package."""
+        package = package_of(self.environment)
+        return package.model if package is not None else self.model
 
     @property
     def owner_key(self) -> str:

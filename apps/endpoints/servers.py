@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from apps.core.errors import Problem
+from apps.endpoints.contents import Served, contents_of
 from apps.registry.enums import ModelType
 
 PROPERTY = "portway.server"
@@ -25,25 +26,13 @@ CHOICES = (Server.PORTWAY, Server.AZUREML)
 """What `portway.server` in a deployment's properties may name; the others follow from model and environment."""
 
 
-class Served(Protocol):
-    """What of a deployment decides: a row, or a spec that is not one yet."""
-
-    @property
-    def model(self) -> Any: ...
-    @property
-    def code(self) -> Any: ...
-    @property
-    def environment(self) -> Any: ...
-    @property
-    def properties(self) -> dict[str, str]: ...
-
-
 def server_of(served: Served) -> Server:
-    if served.environment is not None and served.environment.inference_config:
+    own = contents_of(served)
+    if own.environment is not None and own.environment.inference_config:
         return Server.CONTAINER
-    if served.code is None and served.model is not None and served.model.type == ModelType.TRITON:
+    if own.code is None and own.model is not None and own.model.type == ModelType.TRITON:
         return Server.TRITON
-    if served.properties.get(PROPERTY) == Server.AZUREML:
+    if own.properties.get(PROPERTY) == Server.AZUREML:
         return Server.AZUREML
     return Server.PORTWAY
 
@@ -70,13 +59,17 @@ def check(served: Served) -> None:
     if named not in CHOICES:
         reason = f"must be {' or '.join(CHOICES)}, not {named}"
         raise Problem("bad-field", field=target, reason=reason, target=target)
-    if named == Server.AZUREML and served.code is None:
+    own = contents_of(served)
+    if named == Server.AZUREML and own.package is not None and own.package.copies:
+        reason = "the image of this package has Portway's server in it, which has the same contract"
+        raise Problem("bad-field", field=target, reason=reason, target=target)
+    if named == Server.AZUREML and own.code is None:
         raise Problem("bad-field", field=target, reason="this server needs a scoring script", target=target)
     _check_grpc(served)
     server = server_of(served)
     if server is Server.CONTAINER:
         _check_container(served.environment)
-    elif served.code is None and server is not Server.TRITON and not _is_mlflow(served.model):
+    elif own.code is None and server is not Server.TRITON and not _is_mlflow(own.model):
         reason = (
             "without a scoring script, MLflow models, Triton models, and images whose environment has an "
             "inference_config can be deployed"

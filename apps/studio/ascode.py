@@ -251,6 +251,56 @@ def model(writer: Writer, data: dict[str, Any]) -> None:
     writer.call("PUT", f"models/{name}/versions/{version}", {"properties": pruned(properties)})
 
 
+WIRE_SERVERS = {"azureml_online": "AzureMLOnline", "triton": "Triton", "custom": "Custom"}
+
+
+def package(writer: Writer, model: Any, data: dict[str, Any]) -> None:
+    """`data["files"]`: the names of the code files that go along; `data["routes"]`: of a custom server."""
+    name, version, server = data.get("name") or "NAME", data.get("version"), str(data.get("server") or "azureml_online")
+    base, script, routes = _reference(data.get("environment")), data.get("scoring_script"), data.get("routes") or {}
+    for file in data.get("files") or [] if script else []:
+        writer.note(f"put {file} into the folder code")
+    on_file = {f"{kind}_route": routes.get(f"{kind}Route") for kind in ("liveness", "readiness", "scoring")}
+    document = {
+        "target_environment": {"name": name, "version": version} if version else name,
+        "base_environment_source": {"type": "environment_asset", "resource_id": base} if base else None,
+        "inferencing_server": {
+            "type": server,
+            "code_configuration": {"code": "./code", "scoring_script": script} if script else None,
+            "inference_configuration": on_file if routes else None,
+        },
+        "model_configuration": {"mode": str(data.get("mode") or "download"), "mount_path": data.get("mount_path")},
+        "environment_variables": data.get("environment_variables"),
+    }
+    file = writer.file("package.yml", pruned(document))
+    writer.az("model", "package", "-n", model.asset.name, "-v", model.version, "--file", file)
+    code, source = None, {"baseEnvironmentSourceType": "EnvironmentAsset", "resourceId": base} if base else None
+    if script:
+        files = tuple(f"files=@{each}" for each in data.get("files") or ["code.zip"])
+        writer.call("POST", "uploads", form=files)
+        writer.call(
+            "PUT", f"codes/{model.asset.name}-code/versions/1", {"properties": {"codeUri": "URI_OF_THE_UPLOAD"}}
+        )
+        code = {"codeId": f"azureml:{model.asset.name}-code:1", "scoringScript": script}
+    body = {
+        "targetEnvironmentName": name,
+        "targetEnvironmentVersion": version,
+        "baseEnvironmentSource": source,
+        "inferencingServer": {
+            "serverType": WIRE_SERVERS[server],
+            "codeConfiguration": code,
+            "inferenceConfiguration": routes,
+        },
+        "modelConfiguration": {
+            "mode": str(data.get("mode") or "download").title(),
+            "mountPath": data.get("mount_path"),
+        },
+        "environmentVariables": data.get("environment_variables"),
+        "description": data.get("description"),
+    }
+    writer.call("POST", f"models/{model.asset.name}/versions/{model.version}/package", pruned(body))
+
+
 def environment(writer: Writer, data: dict[str, Any]) -> None:
     name, version = data.get("name") or "NAME", data.get("version") or "1"
     conda, image, described = data.get("conda_file") or "", data.get("image"), data.get("description")

@@ -146,7 +146,7 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
 
 def sample(deployment: OnlineDeployment | None) -> Any:
     """A request body the deployment's model could understand."""
-    model = deployment.model if deployment else None
+    model = deployment.served_model if deployment else None
     if model is None or model.type != ModelType.MLFLOW:
         return {"data": []}
     return {"input_data": _example(model) if model.input_example is not None else _of_signature(model.signature or {})}

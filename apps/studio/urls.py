@@ -19,6 +19,7 @@ from apps.studio.pages import (
     model_forms,
     models,
     operations,
+    packages,
     test,
     traffic,
 )
@@ -58,6 +59,7 @@ workspace_urls: list[URLPattern] = [
     path("create/model/from-run", model_forms.ModelFromRun.as_view(), name="model-from-run"),
     path("models/<str:model>/files", models.ModelFiles.as_view(), name="model-files"),
     path("models/<str:model>/download", models.ModelDownload.as_view(), name="model-download"),
+    path("models/<str:model>/package", packages.ModelPackage.as_view(), name="model-package"),
     path("models/<str:model>/delete", models.ModelDelete.as_view(), name="model-delete"),
     path("environments", environments.Environments.as_view(), name="environments"),
     path("create/environment", environments.EnvironmentCreate.as_view(), name="environment-create"),
@@ -68,6 +70,7 @@ workspace_urls: list[URLPattern] = [
     ),
     path("environments/<str:environment>", environments.EnvironmentPage.as_view(), name="environment"),
     path("environments/<str:environment>/build", environments.EnvironmentBuild.as_view(), name="environment-build"),
+    path("environments/<str:environment>/export", packages.EnvironmentExport.as_view(), name="environment-export"),
     path("environments/<str:environment>/delete", environments.EnvironmentDelete.as_view(), name="environment-delete"),
     path("compute", compute.Compute.as_view(), name="compute"),
     path("operations", operations.Operations.as_view(), name="operations"),

@@ -1,6 +1,7 @@
 """Starts the tritonserver of the `nvidia-pytriton` wheel and stands between it and the replica's sockets.
 
 Triton listens on TCP only, so its ports stay on loopback and `m.sock` (HTTP) and `g.sock` (gRPC) are relayed to them.
+With PORTWAY_BIND=host:port it listens there itself, and on the next port for gRPC; nothing is relayed.
 ONNX models are served by a Python-based backend of ours, because the wheel has none for them (components.md 5).
 """
 
@@ -38,13 +39,13 @@ def main() -> int:
     try:
         repository = find_repository(Path(os.environ["PORTWAY_TRITON_MODELS"]))
         backends = lay_backends(Path(os.environ.get("TMPDIR") or "/tmp") / "backends", here)  # noqa: S108 -- private
-        ports = free_ports(3)
-        server = subprocess.Popen(arguments(repository, backends, ports), env=environment())
+        host, ports = listening(os.environ.get("PORTWAY_BIND") or "")
+        server = subprocess.Popen(arguments(repository, backends, ports, host or "127.0.0.1"), env=environment())
     except (OSError, ValueError) as error:
         record.write("ModelLoadFailed", str(error), "")
         print(error, file=sys.stderr, flush=True)
         return EXIT_FAILED_START
-    return asyncio.run(_run(server, ports, folder, record, relay))
+    return asyncio.run(_run(server, ports, None if host else folder, record, relay))
 
 
 def _load(path: Path, name: str) -> Any:
@@ -122,6 +123,16 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def listening(bind: str) -> tuple[str, list[int]]:
+    """(host, ports for HTTP, gRPC, metrics); the host is "" for sockets. Raises ValueError for what is no address."""
+    if not bind:
+        return "", free_ports(3)
+    host, _, port = bind.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65535:  # noqa: PLR2004 -- the last but one that there is
+        raise ValueError(f"PORTWAY_BIND is {bind!r}; write it as host:port, for example 0.0.0.0:8000.")
+    return host, [int(port), int(port) + 1, *free_ports(1)]
+
+
 def environment() -> dict[str, str]:
     """Triton finds its own libraries, libpython, and through the stub the packages of this environment."""
     packages = sysconfig.get_path("purelib")
@@ -134,7 +145,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def arguments(repository: Path, backends: Path, ports: list[int]) -> list[str]:
+def arguments(repository: Path, backends: Path, ports: list[int], host: str = "127.0.0.1") -> list[str]:
     import pytriton  # type: ignore[import-not-found, unused-ignore]
 
     http_port, grpc_port, metrics_port = map(str, ports)
@@ -143,8 +154,9 @@ def arguments(repository: Path, backends: Path, ports: list[int]) -> list[str]:
         str(binary),
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
-        "--http-address=127.0.0.1",
-        "--grpc-address=127.0.0.1",
+        f"--http-address={host}",
+        f"--grpc-address={host}",
+        "--metrics-address=127.0.0.1",
         f"--http-port={http_port}",
         f"--grpc-port={grpc_port}",
         f"--metrics-port={metrics_port}",
@@ -155,7 +167,8 @@ def arguments(repository: Path, backends: Path, ports: list[int]) -> list[str]:
     ]
 
 
-async def _run(server: subprocess.Popen[bytes], ports: list[int], folder: Path, record: Any, relay: Any) -> int:
+async def _run(server: subprocess.Popen[bytes], ports: list[int], folder: Path | None, record: Any, relay: Any) -> int:
+    """`folder`: of the sockets to relay; None when the server is asked itself."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.terminate)
@@ -167,7 +180,7 @@ async def _run(server: subprocess.Popen[bytes], ports: list[int], folder: Path, 
         await asyncio.to_thread(server.wait)
         return EXIT_FAILED_START
     doors = []
-    if server.poll() is None:
+    if folder is not None and server.poll() is None:
         doors = [await relay(folder / "g.sock", ports[1]), await relay(folder / "m.sock", ports[0])]
     code = await asyncio.to_thread(server.wait)
     for door in doors:

@@ -7,12 +7,13 @@ customElements.define("deploy-form", class extends HTMLElement {
     if (this.known) return; // moved, not made
     this.model = this.querySelector("input[name=model]");
     this.endpoint = this.querySelector("input[name=endpoint]");
+    this.environment = this.querySelector("input[name=environment]");
     this.share = this.querySelector("input[name=share]");
     this.known = new Map(); // of an input: what the server knows about its value
     this.waiting = new Map();
     this.addEventListener("change", () => this.draw());
     this.closest("form")?.addEventListener("draft", () => this.begin());
-    for (const input of [this.model, this.endpoint].filter(Boolean)) {
+    for (const input of this.asked()) {
       input.addEventListener("input", () => this.later(input, 250));
       input.addEventListener("change", () => this.later(input, 0));
     }
@@ -24,9 +25,11 @@ customElements.define("deploy-form", class extends HTMLElement {
   begin() {
     this.usual = undefined;
     this.edited = this.share ? !["0", "100"].includes(this.share.value) : true;
-    for (const input of [this.model, this.endpoint]) if (input?.value) this.later(input, 0);
+    for (const input of this.asked()) if (input.value) this.later(input, 0);
     this.draw();
   }
+
+  asked() { return [this.model, this.endpoint, this.environment].filter(Boolean); }
 
   later(input, wait) {
     if (this.known.get(input)?.asked === input.value) return;
@@ -39,7 +42,7 @@ customElements.define("deploy-form", class extends HTMLElement {
   async learn(input) {
     const asked = input.value;
     const text = asked.trim().replace(/^azureml:/, "").replace(/@latest$/, "");
-    const versioned = input === this.model;
+    const versioned = input !== this.endpoint;
     const url = new URL(input.closest("asset-picker").dataset.url, location.href);
     url.searchParams.set("q", versioned && !text.includes(":") ? `${text}:` : text);
     const answer = text && await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
@@ -58,6 +61,8 @@ customElements.define("deploy-form", class extends HTMLElement {
     const described = ["mlflow_model", "triton_model"].includes(type) && !this.querySelector("input[name=scoring_script]").value;
     if (script && described !== this.described) script.open = !described || Boolean(script.querySelector("[data-invalid]"));
     this.described = described;
+    const packaged = this.querySelector("[data-packaged]");
+    if (packaged) packaged.hidden = this.known.get(this.environment)?.type !== "package";
     for (const note of this.querySelectorAll("[data-described]")) note.hidden = !described || note.dataset.described !== type;
     this.follow(target);
   }

@@ -6,9 +6,11 @@ import uuid
 import pytest
 from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from apps.accounts.domain import create_token
+from apps.builds.models import Package
 from apps.core.models import Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway.domain import ensure_keys, keys_of
@@ -37,6 +39,9 @@ EXPECTED = {
     },
     "environments/<str:name>/versions/<str:version>/builds": {"get": READ},
     "environments/<str:name>/versions/<str:version>/build": {"post": WRITE},
+    "environments/<str:name>/versions/<str:version>/package": {"get": READ},
+    "environments/<str:name>/versions/<str:version>/export": {"get": READ},
+    "models/<str:name>/versions/<str:version>/package": {"post": WRITE},
     "operations/<uuid:operation>/log": {"get": READ},
     "onlineEndpoints": {"get": READ},
     "onlineEndpoints/<str:endpoint>": {"get": READ, "put": WRITE, "patch": WRITE, "delete": DELETE},
@@ -82,9 +87,10 @@ def rows(people, workspace):
     endpoint = OnlineEndpoint.objects.create(workspace=workspace, name="iris", state="Succeeded")
     ensure_keys("iris")
     OnlineDeployment.objects.create(endpoint=endpoint, name="blue", instance_type="small", state="Succeeded")
-    register_model(workspace=workspace, name="thing", tree=tree_of(a="x"), path="", actor=olga)
+    model, _ = register_model(workspace=workspace, name="thing", tree=tree_of(a="x"), path="", actor=olga)
     register_code(workspace=workspace, name="thing", tree=tree_of(b="x"), actor=olga)
-    register_environment(workspace=workspace, name="thing", requirements="numpy", actor=olga)
+    made, _ = register_environment(workspace=workspace, name="thing", requirements="numpy", actor=olga)
+    Package.objects.create(environment=made, model=model, ready_at=timezone.now())
     operation = Operation.objects.create(kind="online-endpoint.create", workspace="lab", target="t", lock="other")
     line = {
         "ts": "2026-03-01T10:00:00.000Z",

@@ -5,10 +5,11 @@ import pytest
 from apps.compute.domain import seed_instance_types
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import domain, scripts
+from apps.endpoints import domain
 from apps.endpoints.domain import DeploymentSpec, EndpointSpec
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
+from apps.registry import scripts
 from apps.registry.domain import register_code
 from tests.factories import make_deployment, make_endpoint, make_model
 from tests.world import tree_of

@@ -53,6 +53,8 @@ GET = {
     "model-files": LOOK,
     "model-download": (404, 404, 404, 404),  # the made-up model has no files
     "model-delete": CHANGE,
+    "model-package": CHANGE,
+    "environment-export": (404, 404, 404, 404),  # the made-up environment is no package
     "model-from-run": CHANGE,
     "environment-build": NOT_HERE,
     "environment-delete": CHANGE,
@@ -104,6 +106,8 @@ POST = {
     "model-files": NOT_HERE,
     "model-download": NOT_HERE,
     "model-delete": (404, 404, 403, 404),
+    "model-package": (400, 400, 403, 404),
+    "environment-export": NOT_HERE,
     "model-from-run": (400, 400, 403, 404),
     "environment-build": (404, 404, 403, 404),
     "environment-delete": (404, 404, 403, 404),

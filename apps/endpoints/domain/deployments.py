@@ -7,18 +7,21 @@ from typing import Any
 
 from django.db import transaction
 
+from apps.builds import contract
 from apps.compute import domain as compute
 from apps.core import limits
 from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import recipes, scripts, servers
+from apps.endpoints import servers
+from apps.endpoints.contents import check_package
 from apps.endpoints.domain.capacity import hold
 from apps.endpoints.domain.common import begin, locked
 from apps.endpoints.domain.specs import DeploymentSpec, spec_of
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.endpoints.rules import check_name
+from apps.registry import scripts
 
 PROBE_MOST = 3_600_000  # of a probe's times (an hour) and of its thresholds
 RECIPE_FIELDS = (
@@ -162,8 +165,9 @@ def _check_spec(spec: DeploymentSpec, *, present: str = "") -> None:
             raise Problem("bad-field", field=name, reason=f"must be {least} to {most}, not {value}", target=name)
     _check_probe("livenessProbe", spec.liveness_probe)
     _check_probe("readinessProbe", spec.readiness_probe)
-    recipes.check_variables(spec.environment_variables)
-    recipes.check_mount_path(spec.model_mount_path)
+    contract.check_variables(spec.environment_variables)
+    contract.check_mount_path(spec.model_mount_path)
+    check_package(spec)
     if spec.code is not None or spec.scoring_script:
         scripts.check(spec.code, spec.scoring_script)
         if spec.environment is None:

@@ -10,30 +10,36 @@ from apps.builds.domain import Runnable
 from apps.compute import domain as compute
 from apps.compute.domain import Recipe
 from apps.core.durations import duration_ms
+from apps.endpoints.contents import contents_of
 from apps.endpoints.models import OnlineDeployment
-from apps.endpoints.recipes.checks import check_mount_path, check_variables, without_effect
+from apps.endpoints.recipes.checks import without_effect
 from apps.endpoints.recipes.common import Parts
 from apps.endpoints.recipes.servers import BY_SERVER
 from apps.endpoints.servers import Server
 
-__all__ = ["build", "check_mount_path", "check_variables", "without_effect"]
+__all__ = ["build", "without_effect"]
 
 
 def build(deployment: OnlineDeployment, runnable: Runnable, server: Server) -> tuple[Recipe, list[str]]:
     """The recipe, and a sentence for everything that is not quite as asked."""
     instance = compute.instance_type(deployment.instance_type, also=deployment.instance_type)
     size, notes = compute.size_of(instance, deployment.resources)
+    contents = contents_of(deployment)
     parts = Parts(
+        contents,
         env={
             "SERVICE_NAME": deployment.endpoint.name,
             "SERVICE_VERSION": str(deployment.revision),
             "AML_APP_INSIGHTS_ENABLED": "false",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
-        }
+        },
     )
     values = BY_SERVER[server](deployment, runnable, parts)
-    parts.env |= deployment.environment_variables  # checked when they were given
+    if runnable.contained:
+        parts.mounts.clear()
+        parts.env["PORTWAY_BIND"] = ""  # on its socket, as every replica; the image alone listens on a port
+    parts.env |= contents.environment_variables  # checked when they were given
     recipe = Recipe(
         env=parts.env,
         mounts=tuple(parts.mounts),

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from django.conf import settings
 
+from apps.builds.contract import OVERLAY, RUNTIME, code_folder, model_folder, script_variables
 from apps.builds.domain import Runnable
 from apps.core.errors import Problem
-from apps.endpoints.models import OnlineDeployment
-from apps.endpoints.scripts import root_of
+from apps.endpoints.contents import Contents
 from apps.registry import storage
-from apps.registry.models import ModelVersion
-
-APP_ROOT = "/var/azureml-app"
-MODELS_ROOT = f"{APP_ROOT}/azureml-models"
-RUNTIME = "/opt/portway/runtime"
-OVERLAY = "/opt/portway/overlay"
+from apps.registry.scripts import root_of
 
 
 @dataclass
 class Parts:
     """A recipe in the making."""
 
+    contents: Contents
     mounts: list[tuple[str, str]] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
 
@@ -48,21 +43,15 @@ class Parts:
             self.mounts.append((str(runnable.overlay), OVERLAY))
             self.env["PORTWAY_OVERLAY"] = OVERLAY
 
-    def add_model(self, deployment: OnlineDeployment) -> None:
-        if deployment.model is not None:
-            target = model_target(deployment.model, deployment.model_mount_path)
-            self.mounts.append((str(storage.tree_path(deployment.model.tree_id)), target))
+    def add_model(self) -> None:
+        model = self.contents.model
+        if model is not None:
+            target = model_folder(model, self.contents.model_mount_path)
+            self.mounts.append((str(storage.tree_path(model.tree_id)), target))
             self.env["AZUREML_MODEL_DIR"] = target
 
-    def add_code(self, deployment: OnlineDeployment) -> None:
-        if deployment.code is not None:
-            folder = root_of(deployment.code)
-            target = f"{APP_ROOT}/{folder.name if deployment.code.path else 'code'}"
-            self.mounts.append((str(folder), target))
-            self.env["AML_APP_ROOT"] = str(Path(target, deployment.scoring_script).parent)
-            self.env["AZUREML_ENTRY_SCRIPT"] = Path(deployment.scoring_script).name
-
-
-def model_target(model: ModelVersion, mount_path: str) -> str:
-    """Where a model is mounted (spec 6.1 and 6.4): <root>/<name>/<version>."""
-    return f"{mount_path or MODELS_ROOT}/{model.asset.name}/{model.version}"
+    def add_code(self) -> None:
+        code = self.contents.code
+        if code is not None:
+            self.mounts.append((str(root_of(code)), code_folder(code)))
+            self.env |= script_variables(code, self.contents.scoring_script)

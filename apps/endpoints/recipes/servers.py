@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from apps.builds.contract import RUNTIME
 from apps.builds.domain import Runnable
 from apps.endpoints.models import OnlineDeployment
-from apps.endpoints.recipes.common import RUNTIME, Parts
+from apps.endpoints.recipes.common import Parts
 from apps.endpoints.servers import Server, grpc_port
 
 LONGEST_PROBE_S = 10.0
@@ -22,22 +23,23 @@ def portway(deployment: OnlineDeployment, runnable: Runnable, parts: Parts) -> V
     """Our scoring server: a scoring script, or an MLflow model without one."""
     python = parts.add_runtime(runnable)
     parts.add_overlay(runnable)
-    parts.add_model(deployment)
-    parts.add_code(deployment)
+    parts.add_model()
+    parts.add_code()
     parts.env |= {
         "PORTWAY_MAX_CONCURRENCY": str(deployment.max_concurrent_requests),
         "PORTWAY_SESSION": f"{deployment.name}-{deployment.revision}",
     }
-    if deployment.code is None and deployment.model is not None:
-        parts.env["PORTWAY_MLFLOW_MODEL"] = str(Path(parts.env["AZUREML_MODEL_DIR"], deployment.model.path))
+    own = parts.contents
+    if own.code is None and own.model is not None:
+        parts.env["PORTWAY_MLFLOW_MODEL"] = str(Path(parts.env["AZUREML_MODEL_DIR"], own.model.path))
     return {"argv": (python, f"{RUNTIME}/boot.py")}
 
 
 def azureml(deployment: OnlineDeployment, runnable: Runnable, parts: Parts) -> Values:
     """Microsoft's server. Its one worker answers no probe while it scores: asking must wait as long as a request."""
     python = parts.add_runtime(runnable)
-    parts.add_model(deployment)
-    parts.add_code(deployment)
+    parts.add_model()
+    parts.add_code()
     config = f"{RUNTIME}/azureml/gunicorn_conf.py"
     return {
         "argv": (python, "-m", "gunicorn", "-c", config, "portway_azureml:app"),
@@ -47,10 +49,10 @@ def azureml(deployment: OnlineDeployment, runnable: Runnable, parts: Parts) -> V
     }
 
 
-def triton(deployment: OnlineDeployment, runnable: Runnable, parts: Parts) -> Values:
+def triton(_deployment: OnlineDeployment, runnable: Runnable, parts: Parts) -> Values:
     """The tritonserver of the built packages; with an image of the user's, the one in it."""
-    parts.add_model(deployment)
-    model = deployment.model
+    parts.add_model()
+    model = parts.contents.model
     repository = str(Path(parts.env["AZUREML_MODEL_DIR"], model.path if model is not None else ""))
     asked = {
         "ready_path": "/v2/health/ready",
@@ -59,7 +61,7 @@ def triton(deployment: OnlineDeployment, runnable: Runnable, parts: Parts) -> Va
         "grace_s": TRITON_GRACE_S,
         "idle_s": 20.0,
     }
-    if runnable.path is None:
+    if runnable.path is None and not (runnable.contained and runnable.python):
         http, grpc = TRITON_PORTS
         argv = ("tritonserver", f"--model-repository={repository}", f"--http-port={http}", f"--grpc-port={grpc}")
         return asked | {"argv": argv, "port": http, "grpc_port": grpc, "image_user": True}
@@ -70,8 +72,8 @@ def triton(deployment: OnlineDeployment, runnable: Runnable, parts: Parts) -> Va
 
 def container(deployment: OnlineDeployment, _runnable: Runnable, parts: Parts) -> Values:
     """Any server: the image's own command, asked on the routes of its inference_config (spec 6.4)."""
-    parts.add_model(deployment)
-    parts.add_code(deployment)
+    parts.add_model()
+    parts.add_code()
     environment = deployment.environment
     routes = environment.inference_config if environment is not None else None
     if routes is None:

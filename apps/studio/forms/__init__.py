@@ -1,6 +1,7 @@
 """What people type, parsed."""
 
 from apps.studio.forms.assets import ContextForm, EnvironmentForm, ModelForm, ProfileForm, RunForm, TokenForm
+from apps.studio.forms.packages import PackageForm, routes_of
 from apps.studio.forms.serving import (
     EXISTING,
     NEW,
@@ -22,9 +23,11 @@ __all__ = [
     "EndpointForm",
     "EnvironmentForm",
     "ModelForm",
+    "PackageForm",
     "ProfileForm",
     "RunForm",
     "ScaleForm",
     "TokenForm",
     "initial_of",
+    "routes_of",
 ]

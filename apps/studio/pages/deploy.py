@@ -11,6 +11,7 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.utils.dateparse import parse_datetime
 
+from apps.builds.models import package_of
 from apps.compute import quantities
 from apps.core.durations import duration, duration_ms
 from apps.core.errors import Problem
@@ -18,16 +19,14 @@ from apps.endpoints import domain
 from apps.endpoints.domain import DeploymentSpec, EndpointSpec
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.endpoints.servers import GRPC_PORT, PROPERTY
-from apps.registry import uploads
-from apps.registry.domain import register_code
-from apps.registry.models import CodeVersion, Upload
+from apps.registry.models import Upload
 from apps.studio import ascode
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import EXISTING, NEW, DeployForm, DeploymentEditForm, initial_of
 from apps.studio.forms.base import differences
+from apps.studio.pages.code_files import CodePage
 from apps.studio.pages.deployments import DeploymentPage
 from apps.studio.queries import endpoints_of
-from apps.studio.views import FormPage
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 NAMES = ("blue", "green", "red", "yellow", "purple", "teal")
@@ -54,7 +53,7 @@ FIELD_OF = {
 }
 
 
-class DeploymentForms(FormPage):
+class DeploymentForms(CodePage):
     """What creating and changing a deployment share."""
 
     field_of = FIELD_OF
@@ -69,32 +68,15 @@ class DeploymentForms(FormPage):
             "environment": data["environment"],
             "properties": _properties(data, before.properties if before else {}),
         }
+        if package_of(data["environment"]) is not None:  # what it has itself cannot be given too: the domain says so
+            code = self.code_of(upload, code_name) if upload else None
+            return values | {"code": code, "scoring_script": data["scoring_script"]}
         if data["scoring_script"]:
-            code = self._code_of(upload, code_name) if upload else before.code if before else None
+            code = self.code_of(upload, code_name) if upload else before.code if before else None
             values |= {"code": code, "scoring_script": data["scoring_script"]}
         else:
             values |= {"code": None, "scoring_script": ""}
         return values
-
-    def _received(self, data: dict[str, Any]) -> Upload | None:
-        """The code files in the store. Not in a transaction: they may be large; unused they are collected in a day."""
-        files = data["code"]
-        if not files:
-            return None
-        archive = files[0] if len(files) == 1 and files[0].name.lower().endswith(".zip") else None
-        return uploads.receive(
-            workspace=self.workspace,
-            archive=archive,
-            files=[] if archive else files,
-            paths=[],
-            actor=self.request.user,
-        )
-
-    def _code_of(self, upload: Upload, name: str) -> CodeVersion:
-        version, _new = register_code(
-            workspace=self.workspace, name=name, tree=upload.tree, path=upload.path, actor=self.request.user
-        )
-        return version
 
     def _documented(self, data: dict[str, Any]) -> dict[str, Any]:
         """A form's data as `ascode.deployment` takes it."""
@@ -147,12 +129,13 @@ class Deploy(DeploymentForms):
         asked = self.request.GET
         endpoint = endpoints_of(self.workspace).filter(name=asked.get("endpoint", "")).first()
         taken = set(endpoint.deployments.values_list("name", flat=True)) if endpoint else set()
-        model = asked.get("model", "")
+        model, environment = asked.get("model", ""), asked.get("environment", "")
         return {
             "model": model,
+            "environment": environment,
             "target": EXISTING if endpoint else NEW,
             "endpoint": endpoint.name if endpoint else "",
-            "new_name": "" if endpoint else free_name(model.partition(":")[0]),
+            "new_name": "" if endpoint else free_name((model or environment).partition(":")[0]),
             "name": next((each for each in NAMES if each not in taken), ""),
             "share": 0 if endpoint and endpoint.traffic else 100,
         }
@@ -161,7 +144,7 @@ class Deploy(DeploymentForms):
         data = form.cleaned_data
         target = data.get("found") or (data["new_name"], EndpointSpec(auth_mode=data["auth_mode"] or None))
         name = target.name if isinstance(target, OnlineEndpoint) else target[0]
-        upload = self._received(data)
+        upload = self.received_code(data)
         with transaction.atomic():  # a version of the code only if there is a deployment of it
             spec = DeploymentSpec(**self.spec(data, upload, code_name=f"{name}-{data['name']}"))
             made = domain.deploy(
@@ -206,7 +189,7 @@ class DeploymentEdit(DeploymentForms, DeploymentPage):
 
     def save(self, form: Any) -> HttpResponse:
         """What somebody else changed meanwhile is shown, not written over."""
-        upload = self._received(form.cleaned_data)
+        upload = self.received_code(form.cleaned_data)
         names = f"{self.endpoint.name}-{self.deployment.name}"
         try:
             with transaction.atomic():

@@ -12,11 +12,14 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
 from apps.builds import history
+from apps.builds.models import package_of
+from apps.builds.packaging import domain as packaging
 from apps.builds.versions import outlook, start_build, topic
 from apps.core.errors import Problem
 from apps.core.models import Operation, OperationState
 from apps.core.operations import can_cancel
 from apps.endpoints.models import OnlineDeployment
+from apps.endpoints.users import users_of
 from apps.registry import storage
 from apps.registry.domain import delete_version, register_environment
 from apps.registry.models import Environment, EnvironmentVersion
@@ -29,6 +32,7 @@ from apps.studio.pages.sending import SendingPage
 from apps.studio.views import FormPage, Page, one
 
 BUILDS = 10
+BUILDING = ("environment.build", packaging.KIND)
 LOG_TAIL = 200
 DOCKERFILE_SHOWN = 100_000  # bytes
 VERSION_COLUMNS = (Column(_lazy("Version")), Column(_lazy("Created"), "created_at"), Column(_lazy("By")))
@@ -72,9 +76,6 @@ class EnvironmentBase(Page):
             raise Problem("not-found", kind="environment", name=f"{self.environment.name}:{wanted}")
         return self.chosen
 
-    def users(self, version: EnvironmentVersion) -> list[str]:
-        return [str(each) for each in OnlineDeployment.objects.filter(environment=version).select_related("endpoint")]
-
 
 class EnvironmentPage(EnvironmentBase):
     permissions: ClassVar = {"GET": Permission.READ}
@@ -91,6 +92,7 @@ class EnvironmentPage(EnvironmentBase):
             environment=self.environment,
             listing=listing(request, light, VERSION_COLUMNS, default="-created_at"),
             chosen=self.chosen,
+            package=package_of(self.chosen),
             outlook=outlook(self.chosen) if self.chosen else None,
             attempts=history.of(self.chosen)[:BUILDS] if self.chosen else [],
             build_topic=topic(self.chosen) if self.chosen else "",
@@ -105,7 +107,7 @@ class EnvironmentPage(EnvironmentBase):
 
     def building(self) -> Operation | None:
         """The build of the chosen version that has not ended yet."""
-        rows = Operation.objects.filter(kind="environment.build", workspace=self.workspace.name)
+        rows = Operation.objects.filter(kind__in=BUILDING, workspace=self.workspace.name)
         live = rows.filter(state__in=OperationState.live())
         return live.filter(target=topic(self.chosen)).first() if self.chosen else None
 
@@ -147,13 +149,13 @@ class EnvironmentDelete(EnvironmentBase):
             reason = _("type the name of the environment and its version to delete it")
             return self._page(Problem("bad-field", field=_("Name"), reason=reason))
         try:
-            delete_version(version=version, actor=request.user, users=self.users(version))
+            delete_version(version=version, actor=request.user, users=users_of(version))
         except Problem as problem:
             return self._page(problem)
         return self.go("studio:environments", self.workspace.name)
 
     def _page(self, problem: Problem | None = None) -> HttpResponse:
-        users = self.users(self.chosen) if self.chosen else []
+        users = users_of(self.chosen) if self.chosen else []
         return self.page(
             "version_delete",
             asset=self.environment,

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from apps.accounts.policy import Permission
+from apps.builds.models import package_of
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
 from apps.registry.models import Environment, EnvironmentVersion, Model, ModelVersion
@@ -43,7 +44,12 @@ class Pick(Page):
         return [{"value": str(each), "note": each.get_type_display(), "type": each.type} for each in rows]
 
     def _environments(self, query: str) -> list[dict[str, Any]]:
-        return [{"value": str(each), "note": ""} for each in self._versions(EnvironmentVersion, query)]
+        return [
+            {"value": str(each), "note": _("Package"), "type": "package"}
+            if package_of(each) is not None
+            else {"value": str(each), "note": ""}
+            for each in self._versions(EnvironmentVersion, query)
+        ]
 
     def _versions(self, model: Any, query: str) -> QuerySet[Any]:
         """The newest versions of assets whose name holds what was typed; `name:` narrows to one asset's versions."""

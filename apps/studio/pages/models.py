@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _lazy
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
+from apps.endpoints.users import users_of
 from apps.registry import storage
 from apps.registry.domain import delete_version
 from apps.registry.models import Model, ModelVersion
@@ -147,18 +148,19 @@ class ModelDelete(ModelBase):
             reason = _("type the name of the model and its version to delete it")
             return self._page(Problem("bad-field", field=_("Name"), reason=reason))
         try:
-            delete_version(version=version, actor=request.user, users=self._users())
+            delete_version(version=version, actor=request.user, users=users_of(version))
         except Problem as problem:
             return self._page(problem)
         return self.go("studio:models", self.workspace.name)
 
-    def _users(self) -> list[str]:
-        rows = OnlineDeployment.objects.filter(model=self.chosen).select_related("endpoint")
-        return [str(each) for each in rows] if self.chosen else []
-
     def _page(self, problem: Problem | None = None) -> HttpResponse:
         return self.page(
-            "version_delete", asset=self.model, kind="model", version=self.chosen, users=self._users(), problem=problem
+            "version_delete",
+            asset=self.model,
+            kind="model",
+            version=self.chosen,
+            users=users_of(self.chosen) if self.chosen else [],
+            problem=problem,
         )
 
 
