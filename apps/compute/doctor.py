@@ -40,6 +40,7 @@ class Diagnosis:
     reason: str
     hint: str
     evidence: str
+    lists_model: bool = False  # the files of the model help to see it
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class Rule:
     hint: str
     code: str = ""
     reason: str = ""
+    lists_model: bool = False
 
 
-def rule(pattern: str, hint: str, *, code: str = "", reason: str = "") -> Rule:
-    return Rule(re.compile(pattern), hint, code, reason)
+def rule(pattern: str, hint: str, *, code: str = "", reason: str = "", lists_model: bool = False) -> Rule:
+    return Rule(re.compile(pattern), hint, code, reason, lists_model)
 
 
 RULES: Sequence[Rule] = (
@@ -109,6 +111,33 @@ RULES: Sequence[Rule] = (
     rule(
         r"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<path>[^']+)'",
         "{path} is not there. Build paths from os.environ['AZUREML_MODEL_DIR']; a registered folder is a level in it.",
+        lists_model=True,
+    ),
+    rule(
+        r"IsADirectoryError: \[Errno 21\] Is a directory: '(?P<path>[^']+)'",
+        "{path} is a folder: name the file in it.",
+        lists_model=True,
+    ),
+    rule(
+        r"attempted relative import with no known parent package",
+        "The script is no package: write import helper in place of from . import helper.",
+    ),
+    rule(
+        r"NameError: name '(?P<name>\w+)' is not defined",
+        "Import {name}, or define it before it is used.",
+    ),
+    rule(
+        r"TypeError: init\(\) missing \d+ required positional arguments?",
+        "init() is called without an argument: read settings from environment variables instead.",
+    ),
+    rule(
+        r"TypeError: Object of type (?P<name>\w+) is not JSON serializable",
+        "Return what JSON can hold from run(): numbers, texts, lists, maps; for arrays and frames call tolist().",
+    ),
+    rule(
+        r"Fatal Python error: (?P<what>Segmentation fault|Aborted|Bus error)",
+        "Native code crashed: the log shows the Python line that called it. Try other versions of that package.",
+        reason="The process ended with a crash in native code ({what}).",
     ),
     rule(
         r"KeyError: '(?P<name>[A-Z][A-Z0-9_]{2,})'",
@@ -150,7 +179,7 @@ RULES: Sequence[Rule] = (
         "Check the image's ENTRYPOINT and CMD, and that {path} is there and may be executed.",
     ),
     rule(
-        r"PermissionError: \[Errno 13\] Permission denied: '(?P<path>[^']+)'",
+        r"PermissionError: \[Errno 13\] Permission denied",
         "The server runs without rights: listen above port 1024 and write below /tmp only.",
     ),
     rule(
@@ -189,7 +218,8 @@ def _filled(found: Rule, match: re.Match[str], line: str) -> Diagnosis:
     module = groups.get("module", "")
     top = module.partition(".")[0]
     groups["package"] = PACKAGE_OF.get(module) or PACKAGE_OF.get(top) or top
-    return Diagnosis(found.code, found.reason.format(**groups), found.hint.format(**groups), line.strip()[:LONGEST])
+    reason, hint = found.reason.format(**groups), found.hint.format(**groups)
+    return Diagnosis(found.code, reason, hint, line.strip()[:LONGEST], found.lists_model)
 
 
 def ended_by(exit_code: int | None) -> str:

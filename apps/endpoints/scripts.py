@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path, PurePosixPath
 
 from apps.core.errors import Problem
+from apps.endpoints import sources
 from apps.registry import storage
 from apps.registry.models import CodeVersion
-
-LONGEST = 5_000_000  # bytes of a scoring script
 
 
 def check(code: CodeVersion | None, script: str) -> None:
@@ -33,23 +31,15 @@ def check(code: CodeVersion | None, script: str) -> None:
         size = None
     if size is None:
         raise Problem("script-missing", script=script, target="codeConfiguration.scoringScript")
-    if size > LONGEST:
-        reason = f"has {size} bytes, more than the {LONGEST} of any script"
+    if size > sources.LONGEST:
+        reason = f"has {size} bytes, more than the {sources.LONGEST} of any script"
         field = "codeConfiguration.scoringScript"
         raise Problem("bad-field", field=field, reason=reason, target=field)
     try:
-        ast.parse(file.read_bytes())
-    except (RecursionError, MemoryError):  # what the parser says of an expression nested too deeply
+        sources.read(file, script)
+    except sources.Unreadable as error:
         raise Problem(
-            "script-syntax",
-            script=script,
-            evidence=f"{script}: nested too deeply",
-            target="codeConfiguration.scoringScript",
-        ) from None
-    except (SyntaxError, ValueError) as error:
-        where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
-        raise Problem(
-            "script-syntax", script=script, evidence=f"{script}, {where}", target="codeConfiguration.scoringScript"
+            "script-syntax", script=script, evidence=str(error), target="codeConfiguration.scoringScript"
         ) from None
 
 
