@@ -159,7 +159,8 @@ RULES: Sequence[Rule] = (
         reason="The server tried to listen on a port that is taken.",
     ),
     rule(
-        r"(?:Torch not compiled with CUDA enabled|Found no NVIDIA driver|CUDA driver version is insufficient)",
+        r"^(?!.*pinned_memory_manager)"  # Triton says so everywhere, and goes on
+        r".*(?:Torch not compiled with CUDA enabled|Found no NVIDIA driver|CUDA driver version is insufficient)",
         "Load the model on the CPU (map_location='cpu'), or choose an instance type with a graphics card.",
         reason="The code asks for CUDA, which this instance does not have.",
     ),
@@ -177,6 +178,32 @@ RULES: Sequence[Rule] = (
     rule(
         r"(?:exec|executable file|bash|sh): (?P<path>\S+): (?:not found|no such file or directory|permission denied)",
         "Check the image's ENTRYPOINT and CMD, and that {path} is there and may be executed.",
+    ),
+    rule(
+        r"The program (?P<path>\S+) is not in the image",
+        "Check the image's ENTRYPOINT and CMD, and that {path} is there and may be executed.",
+    ),
+    rule(
+        r"ONNXRuntimeError.*(?:INVALID_PROTOBUF|Protobuf parsing failed)",
+        "Export or upload the ONNX file again: it is not whole, or it is another kind of file.",
+        code="model-load",
+        reason="A model file is no ONNX model.",
+    ),
+    rule(
+        r"Error parsing text-format inference\.ModelConfig: (?P<where>.*)",
+        "Correct config.pbtxt at {where}.",
+        code="model-load",
+        reason="The config.pbtxt of a model cannot be read ({where}).",
+    ),
+    rule(
+        r"Poll failed for model directory '(?P<name>[^']+)': (?!failed to read text proto)",
+        "Correct config.pbtxt of {name}, or the files beside it.",
+        code="model-load",
+        reason="Triton did not take the model {name}.",
+    ),
+    rule(
+        r"(?P<name>[A-Z][A-Z0-9_]+) is '(?P<value>[^']*)'; set it to a whole number",
+        "Correct {name} in environment_variables.",
     ),
     rule(
         r"PermissionError: \[Errno 13\] Permission denied",

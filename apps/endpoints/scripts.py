@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from apps.core.errors import Problem
 from apps.endpoints import sources
 from apps.registry import storage
 from apps.registry.models import CodeVersion
+
+MOST_NAMED = 8  # files in a message
 
 
 def check(code: CodeVersion | None, script: str) -> None:
@@ -30,7 +33,8 @@ def check(code: CodeVersion | None, script: str) -> None:
     except OSError:  # a name longer than the file system takes
         size = None
     if size is None:
-        raise Problem("script-missing", script=script, target="codeConfiguration.scoringScript")
+        evidence = _there(root_of(code))
+        raise Problem("script-missing", script=script, evidence=evidence, target="codeConfiguration.scoringScript")
     if size > sources.LONGEST:
         reason = f"has {size} bytes, more than the {sources.LONGEST} of any script"
         field = "codeConfiguration.scoringScript"
@@ -41,6 +45,15 @@ def check(code: CodeVersion | None, script: str) -> None:
         raise Problem(
             "script-syntax", script=script, evidence=str(error), target="codeConfiguration.scoringScript"
         ) from None
+
+
+def _there(folder: Path) -> str:
+    """The Python files of a code folder, as a sentence."""
+    found = list(islice((each.relative_to(folder).as_posix() for each in folder.rglob("*.py")), MOST_NAMED + 1))
+    if not found:
+        return "The code folder has no Python file."
+    more = ", …" if len(found) > MOST_NAMED else ""
+    return f"The code folder has {', '.join(sorted(found[:MOST_NAMED]))}{more}."
 
 
 def root_of(code: CodeVersion) -> Path:

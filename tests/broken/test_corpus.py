@@ -211,7 +211,7 @@ def test_a_request_that_fails_says_why(lab, settings, project):
 def explained(world, request_id):
     """What the API says of a request; the gateway writes its log once a second."""
     for _ in range(80):
-        found = world.api.get(f"{SHORT}/requests/{request_id}").json()["requests"]
+        found = world.api.get(f"{SHORT}/requests/{request_id}").json().get("requests")
         if found:
             told = found[0]["explanation"]
             return {"code": told["code"], "fault": told["fault"], "message": told["message"]} | {

@@ -69,6 +69,13 @@ def _files_of_model(replica: Replica) -> str:
 RETOLD = {"start-failed", "script-import", "script-init", "model-load"}  # what a diagnosis may call by another name
 
 
+def refused(replica: Replica, said: str) -> Problem:
+    """For what the back end does not even start."""
+    found = doctor.diagnose(said, ())
+    hint = found.hint if found else ""
+    return Problem("start-failed", deployment=replica.set.owner_key, reason=said, evidence=said, hint=hint)
+
+
 def never_ready(replica: Replica, ready: Answer) -> Problem:
     """For a server that runs and does not answer as it should."""
     limit = int(replica.set.spec["start_deadline_s"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from apps.builds.domain import Runnable
 from apps.core.errors import Problem
@@ -33,11 +34,9 @@ class Parts:
         Raises Problem "unsupported" when the image has no Python.
         """
         if runnable.python is None:
-            what, reason = (
-                "This image",
-                "there is no Python 3.10 or newer in it; give its environment an inference_config",
-            )
-            raise Problem("unsupported", what=what, reason=reason, target="environmentId")
+            reason = "there is no Python 3.10 or newer in it, and a scoring script needs one"
+            hint = _("Take an image with Python, or give the environment of one that is a server an inference_config.")
+            raise Problem("unsupported", what="This image", reason=reason, hint=hint, target="environmentId")
         self.mounts.append((str(settings.BASE_DIR / "runtime"), RUNTIME))
         if runnable.path is not None:
             self.mounts.append((str(runnable.path), str(runnable.path)))
