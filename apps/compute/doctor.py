@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LOOKED_AT = 200  # of the last lines
+READ = 2000  # characters of a line: what is longer is data
 LONGEST = 400
 
 # What people import is not always what they install.
@@ -131,6 +132,14 @@ RULES: Sequence[Rule] = (
         "init() is called without an argument: read settings from environment variables instead.",
     ),
     rule(
+        r"Model is missing inputs (?P<names>\[[^\]]*\])",
+        "Send every column that the model's signature names; missing are {names}.",
+    ),
+    rule(
+        r"could not convert string to float|dtype='numeric' is not compatible with arrays of bytes/strings",
+        "Send numbers where the model expects numbers, or convert texts in run() first.",
+    ),
+    rule(
         r"TypeError: Object of type (?P<name>\w+) is not JSON serializable",
         "Return what JSON can hold from run(): numbers, texts, lists, maps; for arrays and frames call tolist().",
     ),
@@ -202,7 +211,7 @@ RULES: Sequence[Rule] = (
         reason="Triton did not take the model {name}.",
     ),
     rule(
-        r"(?P<name>[A-Z][A-Z0-9_]+) is '(?P<value>[^']*)'; set it to a whole number",
+        r"\b(?P<name>[A-Z][A-Z0-9_]+) is '(?P<value>[^']*)'; set it to a whole number",
         "Correct {name} in environment_variables.",
     ),
     rule(
@@ -234,9 +243,9 @@ def diagnose(evidence: str, lines: Sequence[str]) -> Diagnosis | None:
     """The first rule that fits the evidence, else the latest line that any rule fits; None when none does."""
     for line in (evidence, *reversed(lines[-LOOKED_AT:])):
         for each in RULES:
-            match = each.pattern.search(line)
+            match = each.pattern.search(line[:READ])
             if match:
-                return _filled(each, match, evidence if match.string is evidence else line)
+                return _filled(each, match, line)
     return None
 
 

@@ -13,6 +13,8 @@ MOST_FILES = 2000
 MOST_S = 3.0
 PIECE = 256 * 1024  # bytes read at each end of a pickle
 POINTER_MOST = 1024
+LONGEST_VERSION = 40
+VERSION = re.compile(r"\d+\.\d+[\w.+]*", re.ASCII)
 POINTER = b"version https://git-lfs.github.com/spec/v1"
 PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".sav"})
 WEIGHTS = PICKLES | frozenset(
@@ -22,9 +24,7 @@ WEIGHTS = PICKLES | frozenset(
     """.split()
 )
 # the key, then what memoizes it, then a short or a long text: three protocols of pickle
-SKLEARN = re.compile(
-    rb"_sklearn_version(?:\x94|q.|r.{4})?(?:\x8c.|X.{4}|V)(?P<version>\d+\.\d+(?:\.\w+)*)", re.DOTALL
-)
+SKLEARN = re.compile(rb"_sklearn_version(?:\x94|q.|r.{4})?(?:\x8c(?P<short>.)|X(?P<long>.{4}))", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,18 @@ def sklearn_versions(root: Path) -> dict[str, str]:
     """Path → the scikit-learn that wrote it, for pickles that say so where we look."""
     found = {}
     for name, size in files_of(root):
-        if Path(name).suffix.lower() in PICKLES and (match := SKLEARN.search(_ends(_at(root, name), size))):
-            found[name] = match["version"].decode("ascii", "replace")
+        if Path(name).suffix.lower() in PICKLES and (version := _written_by(_ends(_at(root, name), size))):
+            found[name] = version
     return found
+
+
+def _written_by(pickled: bytes) -> str:
+    match = SKLEARN.search(pickled)
+    if match is None:
+        return ""
+    length = int.from_bytes(match["short"] or match["long"], "little")
+    text = pickled[match.end() : match.end() + min(length, LONGEST_VERSION)].decode("ascii", "replace")
+    return text if VERSION.fullmatch(text) else ""
 
 
 def _ends(file: Path, size: int) -> bytes:

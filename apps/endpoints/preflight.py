@@ -100,7 +100,9 @@ def _check_functions(script: Source) -> None:
         reason = _("run() of the scoring script %(script)s has *args, **kwargs or positional-only parameters.")
         raise _function(reason % {"script": script.name}, line, hint)
     if not {each.arg for each in [*given.args, *given.kwonlyargs]} - {"request_headers"}:
-        raise _function(_("run() of the scoring script %(script)s takes no data.") % {"script": script.name}, line, hint)
+        raise _function(
+            _("run() of the scoring script %(script)s takes no data.") % {"script": script.name}, line, hint
+        )
 
 
 def _function(reason: str, evidence: str, hint: str = "") -> Problem:
@@ -130,8 +132,8 @@ def remarks(served: Served) -> list[str]:
     found = []
     model = served.model
     if model is not None:
-        for name in artifacts.pointers(model_root(model)).others:
-            found.append(_("%(file)s of the model is a pointer of git-lfs, not the file itself.") % {"file": name})
+        text = _("%(file)s of the model is a pointer of git-lfs, not the file itself.")
+        found += [text % {"file": name} for name in artifacts.pointers(model_root(model)).others]
     if model is not None and _has_script(served):
         found += _relative_paths(served)
     return found[:MOST_REMARKS]
@@ -202,7 +204,7 @@ def against(served: Served, runnable: Runnable, *, variables: dict[str, str]) ->
 
 
 def _missing(served: Served, runnable: Runnable, *, certain: bool) -> list[Missing]:
-    """What nothing provides. Without `certain`, or where the script changes where modules are looked for, none is sure."""
+    """What nothing provides; never sure without `certain`, or where the script changes where modules are sought."""
     names = _provided(runnable)
     if names is None:
         return []

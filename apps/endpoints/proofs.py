@@ -25,6 +25,9 @@ class Proof:
     hint: str = ""
 
 
+NOTHING = Proof()
+
+
 @dataclass(frozen=True)
 class Line:
     text: str
@@ -42,7 +45,7 @@ def proof(verdict: str, lines: Sequence[Line], ended: dict[str, Any] | None) -> 
         return Proof(clean(" ".join(filter(None, said)))[:LONGEST], str(ended.get("next") or ""))
     if verdict in {"timeout", "model-gone", "not-http"}:
         return Proof(next((clean(each.text)[:LONGEST] for each in reversed(lines) if each.text.strip()), ""))
-    return Proof()
+    return NOTHING
 
 
 def _known(evidence: str) -> Proof:

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from apps.endpoints.logs import Entry, Source, alive, sources, window
-from apps.endpoints.proofs import Line, Proof, proof
+from apps.endpoints.proofs import NOTHING, Line, Proof, proof
 from apps.gateway import accesslog, explain
 from apps.gateway.explain import Spent, Verdict
 from apps.monitoring.text import clean
@@ -39,7 +39,7 @@ class Explained:
     lines: tuple[tuple[Entry, bool], ...] = ()  # with whether it has the id
     copies: tuple[tuple[Source, tuple[Entry, ...]], ...] = ()
     ended: Source | None = None  # the instance, when it ended while it answered or right after
-    proof: Proof = Proof()
+    proof: Proof = NOTHING
 
     @property
     def request_id(self) -> str:

@@ -99,8 +99,7 @@ def _statements(tree: ast.Module) -> Iterator[tuple[ast.stmt, bool]]:
         blocks = [getattr(node, "orelse", []), getattr(node, "finalbody", [])]
         if not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
             blocks.append(getattr(node, "body", []))
-        for part in [*getattr(node, "handlers", []), *getattr(node, "cases", [])]:
-            blocks.append(part.body)
+        blocks += [part.body for part in [*getattr(node, "handlers", []), *getattr(node, "cases", [])]]
         stack += [(each, False) for block in blocks for each in block]
 
 

@@ -56,7 +56,7 @@ def tree(folder: Path, *, within: str = "") -> Any:
 
 
 def register(world: Any, project: Project) -> dict[str, Any]:
-    """Registers what the deployment names and gives the body of its PUT. Raises Problem, as registering by REST does."""
+    """Register what the deployment names; the body of its PUT. Raises Problem, as registering by REST does."""
     asked, folder = project.deployment, project.folder
     common = {"workspace": world.workspace, "actor": world.actor}
     properties: dict[str, Any] = {
@@ -108,6 +108,6 @@ def _environment(project: Project) -> dict[str, Any]:
         found["dockerfile_path"] = asked["build"].get("dockerfile_path", "")
     routes = asked.get("inference_config")
     if routes:
-        names = {"liveness_route": "livenessRoute", "readiness_route": "readinessRoute", "scoring_route": "scoringRoute"}
-        found["inference_config"] = {names[name]: route for name, route in routes.items()}
+        kinds = ("liveness", "readiness", "scoring")
+        found["inference_config"] = {f"{kind}Route": routes[f"{kind}_route"] for kind in kinds}
     return found

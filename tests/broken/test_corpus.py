@@ -21,7 +21,6 @@ from apps.accounts.domain import create_token
 from apps.compute import domain as compute
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import domain
 from apps.endpoints.models import OnlineDeployment
 from tests.broken.project import Project, every, load, register
 from tests.engine import docker_client, engine  # noqa: F401 -- fixtures
@@ -69,7 +68,7 @@ class Empty(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 -- the base class's name
 
     def log_message(self, *_):
         return

@@ -154,7 +154,7 @@ def _check_limits(endpoint: OnlineEndpoint) -> None:
 def check_spec(spec: DeploymentSpec) -> None:
     """Refuse what no deployment can be; it reads files, so nothing is locked meanwhile.
 
-    Raises Problem "bad-field", "environment-needed", "unsupported", or what `scripts.check` and `preflight.check` raise.
+    Raises Problem "bad-field", "environment-needed", "unsupported", or what `scripts.check` or `preflight.check` raise.
     """
     _check_spec(spec)
     preflight.check(spec)
