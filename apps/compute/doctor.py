@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LOOKED_AT = 200  # of the last lines
+READ = 2000  # characters of a line: what is longer is data
 LONGEST = 400
 
 # What people import is not always what they install.
@@ -40,6 +41,7 @@ class Diagnosis:
     reason: str
     hint: str
     evidence: str
+    lists_model: bool = False  # the files of the model help to see it
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ class Rule:
     hint: str
     code: str = ""
     reason: str = ""
+    lists_model: bool = False
 
 
-def rule(pattern: str, hint: str, *, code: str = "", reason: str = "") -> Rule:
-    return Rule(re.compile(pattern), hint, code, reason)
+def rule(pattern: str, hint: str, *, code: str = "", reason: str = "", lists_model: bool = False) -> Rule:
+    return Rule(re.compile(pattern), hint, code, reason, lists_model)
 
 
 RULES: Sequence[Rule] = (
@@ -109,6 +112,41 @@ RULES: Sequence[Rule] = (
     rule(
         r"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<path>[^']+)'",
         "{path} is not there. Build paths from os.environ['AZUREML_MODEL_DIR']; a registered folder is a level in it.",
+        lists_model=True,
+    ),
+    rule(
+        r"IsADirectoryError: \[Errno 21\] Is a directory: '(?P<path>[^']+)'",
+        "{path} is a folder: name the file in it.",
+        lists_model=True,
+    ),
+    rule(
+        r"attempted relative import with no known parent package",
+        "The script is no package: write import helper in place of from . import helper.",
+    ),
+    rule(
+        r"NameError: name '(?P<name>\w+)' is not defined",
+        "Import {name}, or define it before it is used.",
+    ),
+    rule(
+        r"TypeError: init\(\) missing \d+ required positional arguments?",
+        "init() is called without an argument: read settings from environment variables instead.",
+    ),
+    rule(
+        r"Model is missing inputs (?P<names>\[[^\]]*\])",
+        "Send every column that the model's signature names; missing are {names}.",
+    ),
+    rule(
+        r"could not convert string to float|dtype='numeric' is not compatible with arrays of bytes/strings",
+        "Send numbers where the model expects numbers, or convert texts in run() first.",
+    ),
+    rule(
+        r"TypeError: Object of type (?P<name>\w+) is not JSON serializable",
+        "Return what JSON can hold from run(): numbers, texts, lists, maps; for arrays and frames call tolist().",
+    ),
+    rule(
+        r"Fatal Python error: (?P<what>Segmentation fault|Aborted|Bus error)",
+        "Native code crashed: the log shows the Python line that called it. Try other versions of that package.",
+        reason="The process ended with a crash in native code ({what}).",
     ),
     rule(
         r"KeyError: '(?P<name>[A-Z][A-Z0-9_]{2,})'",
@@ -130,7 +168,8 @@ RULES: Sequence[Rule] = (
         reason="The server tried to listen on a port that is taken.",
     ),
     rule(
-        r"Error: .*(?:Torch not compiled with CUDA enabled|Found no NVIDIA driver|CUDA driver version is insufficient)",
+        r"^(?!.*pinned_memory_manager)"  # Triton says so everywhere, and goes on
+        r".*(?:Torch not compiled with CUDA enabled|Found no NVIDIA driver|CUDA driver version is insufficient)",
         "Load the model on the CPU (map_location='cpu'), or choose an instance type with a graphics card.",
         reason="The code asks for CUDA, which this instance does not have.",
     ),
@@ -150,7 +189,33 @@ RULES: Sequence[Rule] = (
         "Check the image's ENTRYPOINT and CMD, and that {path} is there and may be executed.",
     ),
     rule(
-        r"PermissionError: \[Errno 13\] Permission denied: '(?P<path>[^']+)'",
+        r"The program (?P<path>\S+) is not in the image",
+        "Check the image's ENTRYPOINT and CMD, and that {path} is there and may be executed.",
+    ),
+    rule(
+        r"ONNXRuntimeError.*(?:INVALID_PROTOBUF|Protobuf parsing failed)",
+        "Export or upload the ONNX file again: it is not whole, or it is another kind of file.",
+        code="model-load",
+        reason="A model file is no ONNX model.",
+    ),
+    rule(
+        r"Error parsing text-format inference\.ModelConfig: (?P<where>.*)",
+        "Correct config.pbtxt at {where}.",
+        code="model-load",
+        reason="The config.pbtxt of a model cannot be read ({where}).",
+    ),
+    rule(
+        r"Poll failed for model directory '(?P<name>[^']+)': (?!failed to read text proto)",
+        "Correct config.pbtxt of {name}, or the files beside it.",
+        code="model-load",
+        reason="Triton did not take the model {name}.",
+    ),
+    rule(
+        r"\b(?P<name>[A-Z][A-Z0-9_]+) is '(?P<value>[^']*)'; set it to a whole number",
+        "Correct {name} in environment_variables.",
+    ),
+    rule(
+        r"PermissionError: \[Errno 13\] Permission denied",
         "The server runs without rights: listen above port 1024 and write below /tmp only.",
     ),
     rule(
@@ -178,9 +243,9 @@ def diagnose(evidence: str, lines: Sequence[str]) -> Diagnosis | None:
     """The first rule that fits the evidence, else the latest line that any rule fits; None when none does."""
     for line in (evidence, *reversed(lines[-LOOKED_AT:])):
         for each in RULES:
-            match = each.pattern.search(line)
+            match = each.pattern.search(line[:READ])
             if match:
-                return _filled(each, match, evidence if match.string is evidence else line)
+                return _filled(each, match, line)
     return None
 
 
@@ -189,7 +254,8 @@ def _filled(found: Rule, match: re.Match[str], line: str) -> Diagnosis:
     module = groups.get("module", "")
     top = module.partition(".")[0]
     groups["package"] = PACKAGE_OF.get(module) or PACKAGE_OF.get(top) or top
-    return Diagnosis(found.code, found.reason.format(**groups), found.hint.format(**groups), line.strip()[:LONGEST])
+    reason, hint = found.reason.format(**groups), found.hint.format(**groups)
+    return Diagnosis(found.code, reason, hint, line.strip()[:LONGEST], found.lists_model)
 
 
 def ended_by(exit_code: int | None) -> str:

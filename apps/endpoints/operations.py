@@ -16,7 +16,7 @@ from apps.core import events, leases, limits
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.core.operations import Run, handles
-from apps.endpoints import environments, recipes
+from apps.endpoints import environments, preflight, recipes
 from apps.endpoints.domain import record_traffic
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
@@ -233,9 +233,11 @@ def _bring_up(run: Run, deployment: OnlineDeployment) -> ReplicaSet:
     """The replica set of the deployment's present revision, with every replica ready."""
     driver = compute.driver_of(deployment.owner_key)
     with run.step("environment"):
-        for sentence in recipes.without_effect(deployment, driver):
+        for sentence in [*recipes.without_effect(deployment, driver), *preflight.remarks(deployment)]:
             run.log(sentence)
         prepared = environments.prepare(run, deployment, driver=driver)
+        for sentence in preflight.against(deployment, prepared.runnable, variables=deployment.environment_variables):
+            run.log(sentence)
     with run.step("start"):
         fresh = ReplicaSet.objects.filter(owner_key=deployment.owner_key, revision=deployment.revision).first()
         if fresh is None:

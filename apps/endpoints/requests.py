@@ -12,6 +12,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from apps.endpoints.logs import Entry, Source, alive, sources, window
+from apps.endpoints.proofs import NOTHING, Line, Proof, proof
 from apps.gateway import accesslog, explain
 from apps.gateway.explain import Spent, Verdict
 from apps.monitoring.text import clean
@@ -38,10 +39,16 @@ class Explained:
     lines: tuple[tuple[Entry, bool], ...] = ()  # with whether it has the id
     copies: tuple[tuple[Source, tuple[Entry, ...]], ...] = ()
     ended: Source | None = None  # the instance, when it ended while it answered or right after
+    proof: Proof = NOTHING
 
     @property
     def request_id(self) -> str:
         return str(self.line.get("request_id") or "")
+
+    @property
+    def next_step(self) -> str:
+        """What to do: of what the instance said when that is known, else of the verdict."""
+        return self.proof.hint or str(self.verdict.next_step)
 
     @property
     def endpoint(self) -> str:
@@ -124,8 +131,15 @@ def _with_lines(request: Explained, workspace: str) -> Explained:
             copies.append((other, tuple(own)))
     row = instance.row if instance is not None else None
     ended = row is not None and row.ended_at <= end + 4 * SLACK
+    said_of_it = [Line(entry.text, named) for entry, named in lines]
+    found = proof(request.verdict.code, said_of_it, row.reason if row is not None and ended else None)
     return replace(
-        request, instance=instance, lines=tuple(lines), copies=tuple(copies), ended=instance if ended else None
+        request,
+        instance=instance,
+        lines=tuple(lines),
+        copies=tuple(copies),
+        ended=instance if ended else None,
+        proof=found,
     )
 
 
@@ -211,7 +225,8 @@ def _request_json(request: Explained) -> dict[str, Any]:
             "fault": str(verdict.fault) if verdict.fault else None,
             "title": str(verdict.title),
             "message": str(verdict.message),
-            "nextStep": str(verdict.next_step),
+            "evidence": request.proof.evidence or None,
+            "nextStep": request.next_step,
         },
         "durationsMs": {
             "total": spent.total,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from apps.core.errors import Problem
 from apps.endpoints.contents import Served, contents_of
 from apps.registry.enums import ModelType
@@ -74,7 +76,8 @@ def check(served: Served) -> None:
             "without a scoring script, MLflow models, Triton models, and images whose environment has an "
             "inference_config can be deployed"
         )
-        raise Problem("unsupported", what="This deployment", reason=reason, target="codeConfiguration")
+        hint = _("Give a scoring script, or register the model as mlflow_model or triton_model if it is one.")
+        raise Problem("unsupported", what="This deployment", reason=reason, hint=hint, target="codeConfiguration")
 
 
 def _is_mlflow(model: Any) -> bool:

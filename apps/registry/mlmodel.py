@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+from django.utils.translation import gettext as _
 
 from apps.core.errors import Problem
 from apps.registry.models import Tree
@@ -31,11 +32,12 @@ def read(tree: Tree, path: str) -> dict[str, Any]:
     """
     folder = _folder_with(tree_path(tree.digest), path, "MLmodel")
     if folder is None:
-        raise _invalid("there is no file MLmodel in it.")
+        raise _invalid("there is no file MLmodel in it.", _("Register the whole folder that MLflow saved."))
     data = _yaml(folder / "MLmodel")
     flavors = data.get("flavors")
     if not isinstance(flavors, dict) or "python_function" not in flavors:
-        raise _invalid("its MLmodel file has no flavor python_function.")
+        hint = _("Save it with a flavor that has pyfunc, or register it as custom_model and write a scoring script.")
+        raise _invalid("its MLmodel file has no flavor python_function.", hint)
     _check_paths(flavors)
     signature = data.get("signature") if isinstance(data.get("signature"), dict) else None
     return {
@@ -159,8 +161,8 @@ def _check_paths(flavors: dict[Any, Any]) -> None:
                     )
 
 
-def _invalid(reason: str) -> Problem:
-    return Problem("model-invalid", kind="MLflow model", reason=reason)
+def _invalid(reason: str, hint: str = "") -> Problem:
+    return Problem("model-invalid", kind="MLflow model", reason=reason, hint=hint)
 
 
 def check_triton(tree: Tree, path: str) -> None:
@@ -173,4 +175,9 @@ def check_triton(tree: Tree, path: str) -> None:
             numbered = [each for each in model.iterdir() if each.is_dir() and each.name.isdigit()]
             if any(file.name in MODEL_FILES for version in numbered for file in version.iterdir()):
                 return
-    raise Problem("model-invalid", kind="Triton model", reason="no <model>/<version number>/model.… file is in it.")
+    raise Problem(
+        "model-invalid",
+        kind="Triton model",
+        reason="no <model>/<version number>/model.… file is in it.",
+        hint=_("Put each model file into a numbered folder, as in net/1/model.onnx."),
+    )

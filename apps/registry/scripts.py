@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ast
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from apps.core.errors import Problem
-from apps.registry import storage
+from apps.registry import modules, storage
 from apps.registry.models import CodeVersion
 
-LONGEST = 5_000_000  # bytes of a scoring script
+MOST_NAMED = 8  # files in a message
 
 
 def check(code: CodeVersion | None, script: str) -> None:
@@ -32,25 +32,27 @@ def check(code: CodeVersion | None, script: str) -> None:
     except OSError:  # a name longer than the file system takes
         size = None
     if size is None:
-        raise Problem("script-missing", script=script, target="codeConfiguration.scoringScript")
-    if size > LONGEST:
-        reason = f"has {size} bytes, more than the {LONGEST} of any script"
+        evidence = _there(root_of(code))
+        raise Problem("script-missing", script=script, evidence=evidence, target="codeConfiguration.scoringScript")
+    if size > modules.LONGEST:
+        reason = f"has {size} bytes, more than the {modules.LONGEST} of any script"
         field = "codeConfiguration.scoringScript"
         raise Problem("bad-field", field=field, reason=reason, target=field)
     try:
-        ast.parse(file.read_bytes())
-    except (RecursionError, MemoryError):  # what the parser says of an expression nested too deeply
+        modules.read(file, script)
+    except modules.Unreadable as error:
         raise Problem(
-            "script-syntax",
-            script=script,
-            evidence=f"{script}: nested too deeply",
-            target="codeConfiguration.scoringScript",
+            "script-syntax", script=script, evidence=str(error), target="codeConfiguration.scoringScript"
         ) from None
-    except (SyntaxError, ValueError) as error:
-        where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
-        raise Problem(
-            "script-syntax", script=script, evidence=f"{script}, {where}", target="codeConfiguration.scoringScript"
-        ) from None
+
+
+def _there(folder: Path) -> str:
+    """The Python files of a code folder, as a sentence."""
+    found = list(islice((each.relative_to(folder).as_posix() for each in folder.rglob("*.py")), MOST_NAMED + 1))
+    if not found:
+        return "The code folder has no Python file."
+    more = ", …" if len(found) > MOST_NAMED else ""
+    return f"The code folder has {', '.join(sorted(found[:MOST_NAMED]))}{more}."
 
 
 def root_of(code: CodeVersion) -> Path:

@@ -23,7 +23,7 @@ from .pool import Pool, RunTimeout
 from .script import RUN_FAILED_TEXT
 from .settings import Settings
 from .swagger import Schemas
-from .web import JSON, RUN_OK, BadInputError, Reply, Request, error
+from .web import JSON, RUN_OK, BadInputError, Reply, Request, error, refused
 
 _BIG_BODY = 64 * 1024
 """Larger bodies are read on the model's thread: reading them takes longer than a health answer should wait."""
@@ -93,7 +93,7 @@ class MlflowModel:
                 await self._with_mlflow()
                 reply = await self._score(request)
         except BadInputError as exc:
-            return error(exc.status, str(exc))
+            return refused(exc.status, str(exc))
         except (RunTimeout, StartError) as exc:
             return error(500, RUN_FAILED_TEXT if isinstance(exc, StartError) else str(exc), run_failed=True)
         return reply
@@ -157,7 +157,7 @@ class MlflowModel:
             try:
                 item.doc = document(item.request.body)
             except BadInputError as exc:
-                return error(exc.status, str(exc))
+                return refused(exc.status, str(exc))
             found = None if fast is None else fastpath.rows_in(fast.layout, item.doc)
             if found is not None:
                 item.rows, item.bare = found

@@ -15,7 +15,7 @@ from .failures import StartError, evidence_of
 from .log import log
 from .mlflow_input import Parsed, Reader, is_csv
 from .script import RUN_FAILED_TEXT
-from .web import Reply, error
+from .web import Reply, error, refused
 
 _TEXT_LIMIT = 1000
 
@@ -66,14 +66,14 @@ class Pyfunc:
         try:
             parsed = self._reader.csv(request.body) if is_csv(request) else self._reader.read(doc)
         except Exception as exc:  # noqa: BLE001 -- MLflow's converters raise many kinds
-            return error(getattr(exc, "status", 400), input_text(exc))
+            return refused(getattr(exc, "status", 400), input_text(exc))
         started = time.perf_counter()
         try:
             return render(self._predict(parsed), parsed.bare, time.perf_counter() - started)
         except BaseException as exc:  # noqa: BLE001 -- sys.exit() included: one request must not end the server
             if type(exc).__name__ == "MlflowException" or (self._known_make and isinstance(exc, ValueError)):
-                log.debug("Input refused: %s", traceback.format_exc())
-                return error(400, input_text(exc))
+                log.debug("Encountered Exception: %s", traceback.format_exc())
+                return refused(400, input_text(exc))
             log.error("Encountered Exception: %s", traceback.format_exc())
             return error(500, RUN_FAILED_TEXT, run_failed=True)
 

@@ -19,7 +19,7 @@ from .failures import Record, StartError, evidence_of
 from .log import about, log
 from .pool import Pool, RunTimeout
 from .settings import Settings
-from .web import JSON, RUN_OK, BadInputError, Reply, Request, error, query_parameters
+from .web import JSON, RUN_OK, BadInputError, Reply, Request, error, query_parameters, refused
 
 MODULE_NAME = "entry_module"
 RUN_FAILED_TEXT = "An unexpected error occurred in scoring script. Check the logs for more info."
@@ -158,7 +158,7 @@ class Script:
                 return reply
             return await self._answer_async(request)
         except BadInputError as exc:
-            return error(exc.status, str(exc))
+            return refused(exc.status, str(exc))
         except RunTimeout as exc:
             return error(500, str(exc), run_failed=True)
 

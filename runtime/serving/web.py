@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from . import __version__
+from .log import log
 from .settings import Settings
 
 HEADER_LIMIT = 100
@@ -52,6 +53,12 @@ class BadInputError(Exception):
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+def refused(status: int, message: str) -> Reply:
+    """The answer to a wrong input; the log has the reason too, for whoever looks for the request there."""
+    log.warning("Input refused: %s", " ".join(message.split()))
+    return error(status, message)
 
 
 def error(status: int, message: str, *, run_failed: bool = False) -> Reply:

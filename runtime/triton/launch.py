@@ -172,9 +172,9 @@ async def _run(server: subprocess.Popen[bytes], ports: list[int], folder: Path |
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.terminate)
-    problem = await asyncio.to_thread(_come_up, server, ports[0])
+    problem, proof = await asyncio.to_thread(_come_up, server, ports[0])
     if problem:
-        record.write("ModelLoadFailed", "Triton could not load the model repository.", problem)
+        record.write("ModelLoadFailed", f"Triton could not load the model repository: {problem}", proof)
         print(problem, file=sys.stderr, flush=True)
         server.kill()
         await asyncio.to_thread(server.wait)
@@ -188,20 +188,33 @@ async def _run(server: subprocess.Popen[bytes], ports: list[int], folder: Path |
     return code if code >= 0 else 128 - code
 
 
-def _come_up(server: subprocess.Popen[bytes], port: int) -> str:
-    """Wait until every model is loaded; why it is not, or "" when it is or when the server has ended."""
+def _come_up(server: subprocess.Popen[bytes], port: int) -> tuple[str, str]:
+    """Wait until every model is loaded; why it is not and what proves it, "" when it is or the server has ended.
+
+    Without a proof the server's own lines are one.
+    """
     deadline = time.monotonic() + READY_S
     while server.poll() is None and time.monotonic() < deadline:
         models = _index(port)
         bad = [each for each in models or () if each.get("state") == "UNAVAILABLE"]
         if bad:
-            return "; ".join(f"{each['name']}: {each.get('reason', 'unknown')}" for each in bad)[:500]
+            names = ", ".join(each["name"] for each in bad)
+            return names, "; ".join(f"{each['name']}: {_reason(each)}" for each in bad)[:500]
         if models == []:
-            return "The repository has no model in it."
+            return "it has no model in it.", ""
+        # its doors open when all were tried: one without a state had no configuration that could be read
+        untried = [each["name"] for each in models or () if not each.get("state")]
+        if untried:
+            return f"the configuration of {', '.join(untried)} cannot be read.", ""
         if models and all(each.get("state") == "READY" for each in models) and _ready(port):
-            return ""
+            return "", ""
         time.sleep(0.1)
-    return ""
+    return "", ""
+
+
+def _reason(model: dict[str, Any]) -> str:
+    """In one line, without the traceback that a Python backend adds."""
+    return " ".join(str(model.get("reason", "unknown")).partition("\n\nAt:")[0].split())
 
 
 def _index(port: int) -> list[dict[str, Any]] | None:

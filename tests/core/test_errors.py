@@ -3,6 +3,7 @@ import string
 import pytest
 
 from apps.core.errors import CATALOGUE, Problem
+from tests.errors_page import PAGE, page
 
 OWN = {"evidence", "target", "details", "code"}
 
@@ -36,3 +37,17 @@ def test_the_envelope_has_what_the_sdk_reads():
     assert error["target"] == "traffic"
     assert {"code": "Evidence", "message": "blue=50"} in error["details"]
     assert error["additionalInfo"] == [{"type": "Portway", "info": {"code": "traffic-sum", "fault": "user"}}]
+
+
+def test_the_page_of_errors_is_that_of_the_catalogue():
+    assert PAGE.read_text() == page(), "python -m tests.errors_page writes it"
+
+
+def test_a_users_error_says_what_to_do_unless_the_message_does():
+    said_by_the_message = {
+        "not-found", "bad-json", "bad-name", "conflict", "traffic-sum", "traffic-value", "traffic-unknown",
+        "traffic-at-create", "mirror-value", "mirror-many", "mirror-live", "no-keys", "no-tokens", "upload-refused",
+        "upload-too-large", "weak-password", "canceled",
+    }  # fmt: skip
+    silent = {code for code, entry in CATALOGUE.items() if entry.fault == "user" and not entry.next_step}
+    assert silent == said_by_the_message

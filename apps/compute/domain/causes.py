@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from apps.compute import doctor
 from apps.compute.domain.recipes import last_line, logs
 from apps.compute.drivers.base import Observation
@@ -18,6 +21,7 @@ RUNTIME_CODES = {
     "ModelLoadFailed": "model-load",
 }
 NOT_FOUND = 404
+MOST_NAMED = 12  # files of a model
 
 
 def why_ended(replica: Replica, seen: Observation) -> Problem:
@@ -29,6 +33,7 @@ def why_ended(replica: Replica, seen: Observation) -> Problem:
         code = RUNTIME_CODES.get(seen.failure.code, "start-failed")
         reason, evidence = seen.failure.message, seen.failure.evidence
         found = doctor.diagnose(evidence, [] if evidence else _lines(replica))  # it knows better than its log
+        evidence = evidence or last_line(replica)
     else:
         code = "start-failed" if replica.ready_at is None else "server-ended"
         reason, evidence = doctor.ended_by(seen.exit_code), last_line(replica)
@@ -39,12 +44,36 @@ def why_ended(replica: Replica, seen: Observation) -> Problem:
         found.code if found.code and code in RETOLD else code,
         evidence=found.evidence,
         reason=found.reason or reason,
-        hint=found.hint,
+        hint=f"{found.hint} {_files_of_model(replica)}" if found.lists_model else found.hint,
         deployment=name,
     )
 
 
+def _files_of_model(replica: Replica) -> str:
+    """What the server finds in AZUREML_MODEL_DIR, as a sentence; "" without a model."""
+    spec = replica.set.spec
+    target = spec["env"].get("AZUREML_MODEL_DIR", "")
+    source = next((source for source, mounted in spec["mounts"] if mounted == target), "")
+    if not target or not source:
+        return ""
+    names: list[str] = []
+    for folder, folders, files in os.walk(source):
+        folders.sort()
+        names += [Path(folder, each).relative_to(source).as_posix() for each in sorted(files)]
+        if len(names) > MOST_NAMED:
+            break
+    more = ", …" if len(names) > MOST_NAMED else ""
+    return f"In AZUREML_MODEL_DIR there is: {', '.join(names[:MOST_NAMED])}{more}."
+
+
 RETOLD = {"start-failed", "script-import", "script-init", "model-load"}  # what a diagnosis may call by another name
+
+
+def refused(replica: Replica, said: str) -> Problem:
+    """For what the back end does not even start."""
+    found = doctor.diagnose(said, ())
+    hint = found.hint if found else ""
+    return Problem("start-failed", deployment=replica.set.owner_key, reason=said, evidence=said, hint=hint)
 
 
 def never_ready(replica: Replica, ready: Answer) -> Problem:

@@ -129,7 +129,7 @@ def _start(replica: Replica) -> None:
     except OSError as error:  # a full disk, no file handles: this machine's trouble, not the deployment's
         _retry_start(replica, Problem("driver-unavailable", reason=str(error)), after_s=5)
     except DriverError as error:
-        problem = Problem("start-failed", deployment=replica.set.owner_key, reason=str(error), hint="")
+        problem = causes.refused(replica, str(error))
         if replica.set.served:
             _retry_start(replica, problem, after_s=BACKOFF_MAX_S)
         else:

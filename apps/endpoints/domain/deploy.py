@@ -10,7 +10,7 @@ from apps.accounts.models import Workspace
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.endpoints.domain.common import begin, locked
-from apps.endpoints.domain.deployments import add_deployment
+from apps.endpoints.domain.deployments import add_deployment, check_spec
 from apps.endpoints.domain.endpoints import add_endpoint
 from apps.endpoints.domain.specs import DeploymentSpec, EndpointSpec
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
@@ -33,6 +33,7 @@ def deploy(
     Raises:
         Problem: what `create_endpoint` and `create_deployment` raise; "bad-field" for a share that cannot be.
     """
+    check_spec(spec)
     target = locked(endpoint) if isinstance(endpoint, OnlineEndpoint) else add_endpoint(workspace, *endpoint, actor)
     split = split_with(target, name, share)
     deployment = add_deployment(target, name, spec, actor)

@@ -13,7 +13,7 @@ from apps.core import limits
 from apps.core.durations import duration_ms
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import servers
+from apps.endpoints import preflight, servers
 from apps.endpoints.contents import check_package
 from apps.endpoints.domain.capacity import hold
 from apps.endpoints.domain.common import begin, locked
@@ -38,6 +38,8 @@ RECIPE_FIELDS = (
     "readiness_probe",
 )
 """A change of one of these needs new replicas; of the others, only new routes or nothing."""
+LOOKED_INTO = ("model", "code", "scoring_script", "environment", "properties")
+"""A change of one of these is looked at as a new deployment is."""
 
 
 @transaction.atomic
@@ -48,15 +50,15 @@ def create_deployment(
 
     Raises Problem "bad-name", "not-found", "exists", "busy", "limit", "bad-field", or what `capacity.hold` raises.
     """
+    check_spec(spec)
     endpoint = locked(endpoint)
     deployment = add_deployment(endpoint, name, spec, actor)
     return deployment, begin("online-deployment.create", endpoint, actor, deployment=deployment)
 
 
 def add_deployment(endpoint: OnlineEndpoint, name: str, spec: DeploymentSpec, actor: Any) -> OnlineDeployment:
-    """The row of a new deployment of a locked endpoint; the caller starts the operation that brings it up."""
+    """The row of a new deployment of a locked endpoint. The caller has checked the spec, and starts the operation."""
     check_name("deployment", name)
-    _check_spec(spec)
     if endpoint.deployments.filter(name__iexact=name).exists():
         raise Problem("exists", kind="Deployment", name=f"{endpoint.name}/{name}", target="name")
     _check_limits(endpoint)
@@ -78,6 +80,8 @@ def update_deployment(
     Raises Problem "not-found", "stale", "busy", "bad-field", "limit", or what `capacity.hold` raises.
     """
     _check_spec(spec, present=deployment.instance_type)
+    if any(getattr(spec, field) != getattr(deployment, field) for field in LOOKED_INTO):
+        preflight.check(spec)
     endpoint = locked(deployment.endpoint)
     deployment = _of(endpoint, deployment)
     if if_match is not None and if_match != deployment.modified_at:
@@ -148,6 +152,15 @@ def _check_limits(endpoint: OnlineEndpoint) -> None:
         raise Problem("limit", limit=most, what="deployments of one endpoint")
     if OnlineDeployment.objects.count() >= (most := limits.get("deployments")):
         raise Problem("limit", limit=most, what="deployments")
+
+
+def check_spec(spec: DeploymentSpec) -> None:
+    """Refuse what no deployment can be; it reads files, so nothing is locked meanwhile.
+
+    Raises Problem "bad-field", "environment-needed", "unsupported", or what `scripts.check` or `preflight.check` raise.
+    """
+    _check_spec(spec)
+    preflight.check(spec)
 
 
 def _check_spec(spec: DeploymentSpec, *, present: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from apps.builds.contract import OVERLAY, RUNTIME, code_folder, model_folder, script_variables
 from apps.builds.domain import Runnable
@@ -28,11 +29,9 @@ class Parts:
         Raises Problem "unsupported" when the image has no Python.
         """
         if runnable.python is None:
-            what, reason = (
-                "This image",
-                "there is no Python 3.10 or newer in it; give its environment an inference_config",
-            )
-            raise Problem("unsupported", what=what, reason=reason, target="environmentId")
+            reason = "there is no Python 3.10 or newer in it, and a scoring script needs one"
+            hint = _("Take an image with Python, or give the environment of one that is a server an inference_config.")
+            raise Problem("unsupported", what="This image", reason=reason, hint=hint, target="environmentId")
         self.mounts.append((str(settings.BASE_DIR / "runtime"), RUNTIME))
         if runnable.path is not None:
             self.mounts.append((str(runnable.path), str(runnable.path)))

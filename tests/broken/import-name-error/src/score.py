@@ -1,0 +1,9 @@
+from json import parse_xml
+
+
+def init():
+    pass
+
+
+def run(data):
+    return parse_xml(data)

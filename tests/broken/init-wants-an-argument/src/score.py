@@ -1,0 +1,6 @@
+def init(context):
+    pass
+
+
+def run(data):
+    return data

@@ -1,0 +1,12 @@
+import json
+import os
+
+
+def init():
+    global weights
+    with open(os.path.join(os.environ['AZUREML_MODEL_DIR'], 'weights.json')) as stream:
+        weights = json.load(stream)
+
+
+def run(data):
+    return weights

@@ -1,0 +1,3 @@
+import yaml
+
+NAMES = yaml.safe_load('[a, b]')

@@ -1,0 +1,9 @@
+import features
+
+
+def init():
+    pass
+
+
+def run(data):
+    return features.NAMES

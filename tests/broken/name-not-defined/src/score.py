@@ -1,0 +1,7 @@
+def init():
+    global model
+    model = joblib.load('model.pkl')
+
+
+def run(data):
+    return data

@@ -1,0 +1,9 @@
+from . import features
+
+
+def init():
+    pass
+
+
+def run(data):
+    return features.one(data)

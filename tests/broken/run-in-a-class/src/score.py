@@ -1,0 +1,6 @@
+class Model:
+    def init(self):
+        pass
+
+    def run(self, data):
+        return data

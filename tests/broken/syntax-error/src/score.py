@@ -1,0 +1,5 @@
+def init():
+    return (1,
+
+def run(data):
+    return data
