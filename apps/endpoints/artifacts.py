@@ -53,8 +53,8 @@ def files_of(root: Path) -> Iterator[tuple[str, int]]:
 
 def pointers(root: Path) -> Pointers:
     """What git-lfs left behind below `root`."""
-    weights: list[Path] = []
-    others: list[Path] = []
+    weights: list[str] = []
+    others: list[str] = []
     for name, size in files_of(root):
         if len(POINTER) <= size <= POINTER_MOST and _head(_at(root, name)).startswith(POINTER):
             (weights if Path(name).suffix.lower() in WEIGHTS else others).append(name)

@@ -61,8 +61,8 @@ def _read(served: Served) -> list[Source]:
     """
     script = served.scoring_script
     folder = (root_of(served.code) / script).parent
-    waiting, seen = [script], {script}
     found: list[Source] = []
+    waiting, seen = [script], {script}
     while waiting and len(found) < MOST_MODULES:
         name = waiting.pop(0)
         try:

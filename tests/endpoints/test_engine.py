@@ -58,9 +58,9 @@ def test_scaling_out_and_in_and_deleting_leave_no_replica_behind(world):
 @pytest.mark.parametrize(
     ("script", "code", "evidence"),
     [
-        ("import nowhere\ndef init(): pass\ndef run(x): return x\n", "UserScriptImportError", "nowhere"),
+        ("from json import nowhere\ndef init(): pass\ndef run(x): return x\n", "UserScriptImportError", "nowhere"),
         ("def init(): raise RuntimeError('no luck')\ndef run(x): return x\n", "UserScriptInitFailed", "no luck"),
-        ("def init(): pass\n", "UserScriptFunctionNotFound", "run"),
+        ("def init(): globals()\n", "UserScriptFunctionNotFound", "run"),
     ],
 )
 def test_a_script_that_cannot_start_says_why(world, script, code, evidence):

@@ -135,9 +135,9 @@ def test_microsofts_server_scores_with_its_own_headers(world):
 @pytest.mark.parametrize(
     ("script", "code", "evidence"),
     [
-        ("import nowhere\ndef init(): pass\ndef run(x): return x\n", "UserScriptImportError", "score.py:1"),
+        ("from json import nowhere\ndef init(): pass\ndef run(x): return x\n", "UserScriptImportError", "score.py:1"),
         ("def init():\n    raise RuntimeError('no luck')\ndef run(x): return x\n", "UserScriptInitFailed", "no luck"),
-        ("def init(): pass\n", "UserScriptFunctionNotFound", ""),
+        ("def init(): globals()\n", "UserScriptFunctionNotFound", ""),
         ("import os\ndef init(): os._exit(1)\ndef run(x): return x\n", "UserScriptInitFailed", ""),
     ],
 )
