@@ -46,6 +46,7 @@ from apps.compute.domain.sets import (
     scale,
     settle,
     stand_down,
+    take_down,
     stop_draining,
     sweep_orphans,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "size_of",
     "spec_of",
     "stand_down",
+    "take_down",
     "start_replica",
     "stop_draining",
     "stop_replica",

@@ -38,7 +38,7 @@ class Parts:
                 "there is no Python 3.10 or newer in it; give its environment an inference_config",
             )
             raise Problem("unsupported", what=what, reason=reason, target="environmentId")
-        self.mounts.append((str(settings.BASE_DIR / "runtime"), RUNTIME))
+        self.mounts.append((str(settings.HANDOUT.runtime), RUNTIME))
         if runnable.path is not None:
             self.mounts.append((str(runnable.path), str(runnable.path)))
         return str(runnable.python)
