@@ -1,7 +1,8 @@
-"""`python -m cli.services <what>`: what the services of docker-compose.yml run besides the parts themselves.
+"""`python -m cli.services <what>`: what the services of docker-compose.yml run. Standard library only.
 
-`own`: as root, give the state folder to Portway's user. `setup`: everything a start needs, once. `part <name>`:
-become that part. `gateway`: become Envoy. `demo`: set up the demo. `replicas`: wait, and take the instances away when all is taken down. `alive <part>`: a health check.
+`own`: as root, give the state folder to Portway's user. `setup`: everything a start needs, once. `part <name>`: become
+that part. `gateway`: become Envoy. `demo`: set up the demo. `replicas`: wait, and take the instances away when all is
+taken down. `alive <part>`: a health check.
 """
 
 from __future__ import annotations

@@ -27,7 +27,16 @@ from tests.engine import BASE, engine_url
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.timeout(600)]
 
 PLAIN = "dependencies: [python=3.11]\n"
-SCRIPT = "import json\n\ndef init():\n    print('up')\n\ndef run(data):\n    print('asked')\n    return {'twice': json.loads(data)['x'] * 2}\n"
+SCRIPT = """
+import json
+
+def init():
+    print('up')
+
+def run(data):
+    print('asked')
+    return {'twice': json.loads(data)['x'] * 2}
+"""
 PARTS = {"web", "database", "broker", "worker", "controller", "gateway", "mlflow"}
 
 
@@ -46,7 +55,8 @@ class Compose(Product):
         super().__init__(folder / "s")
         self.client = client
         self.project = f"pwtest{uuid.uuid4().hex[:8]}"
-        self.environment = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ} | {
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
+        self.environment = kept | {
             "COMPOSE_PROJECT_NAME": self.project,
             "DOCKER_BUILDKIT": "0",  # Debian's engine has no other builder
             "COMPOSE_DOCKER_CLI_BUILD": "0",

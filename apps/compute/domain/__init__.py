@@ -46,9 +46,9 @@ from apps.compute.domain.sets import (
     scale,
     settle,
     stand_down,
-    take_down,
     stop_draining,
     sweep_orphans,
+    take_down,
 )
 from apps.compute.domain.sizes import (
     SIZES,
@@ -127,11 +127,11 @@ __all__ = [
     "size_of",
     "spec_of",
     "stand_down",
-    "take_down",
     "start_replica",
     "stop_draining",
     "stop_replica",
     "sweep_orphans",
+    "take_down",
     "taken_out",
     "told",
     "update",
