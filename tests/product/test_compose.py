@@ -19,6 +19,8 @@ from pathlib import Path
 
 import docker
 import pytest
+from docker.models.containers import Container
+from docker.models.networks import Network
 
 from bench.clients import until
 from bench.product import ROOT, SHORT, Product
@@ -121,6 +123,16 @@ class Compose(Product):
         container = self.services()[service]
         os.kill(container.attrs["State"]["Pid"], signal.SIGKILL)
 
+    def answer(self, key):
+        """A prediction, if anybody answers."""
+        try:
+            return self.score("double", key, {"x": 4})
+        except (OSError, http.client.HTTPException) as error:
+            return type(error), str(error)
+
+    def instances(self):
+        return [each for each in self.left() if isinstance(each, Container) and "portway.replica" in each.labels]
+
     def left(self):
         """What of the project and its installation is on the engine."""
         identity = self.home / "engine" / "installation"
@@ -139,7 +151,7 @@ class Compose(Product):
             self.down()
         finally:
             for each in self.left():
-                each.remove(**({"force": True, "v": True} if hasattr(each, "exec_run") else {}))
+                each.remove(**({"force": True, "v": True} if isinstance(each, Container) else {}))
             for name in ("portway", "postgres", "broker"):
                 self.client.api.remove_image(f"{self.project}/{name}", force=True)
 
@@ -288,9 +300,16 @@ def test_killed_worker_and_controller_fail_no_prediction(compose, key):
     assert compose.score("double", key, {"x": 5}) == (200, {"twice": 10})
 
 
+def test_models_come_back_after_down_and_up(compose, key):
+    compose.call("down", timeout_s=180)
+    assert [each.name for each in compose.left() if isinstance(each, Container | Network)] == []
+    compose.call("up", "-d", timeout_s=180)
+    until(lambda: compose.answer(key) == (200, {"twice": 8}), 90, "a prediction")
+
+
 def test_down_takes_everything_away(compose, key):
     """The last test: nothing of the project is on the engine then, the instances of models included."""
-    assert len([each for each in compose.left() if "portway.replica" in getattr(each, "labels", {})]) == 2
+    until(lambda: len(compose.instances()) == 2, 60, "both instances")
     compose.down()
     assert compose.left() == []
 
