@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from apps.compute import doctor
 from apps.compute.domain.recipes import last_line, logs
 from apps.compute.drivers.base import Observation
@@ -21,18 +23,23 @@ NOT_FOUND = 404
 
 
 def why_ended(replica: Replica, seen: Observation) -> Problem:
-    name = replica.set.owner_key
+    ready = replica.ready_at is not None
+    return told(seen, replica.set.owner_key, _lines(replica), mem_bytes=replica.set.spec["mem_bytes"], ready=ready)
+
+
+def told(seen: Observation, name: str, lines: Sequence[str], *, mem_bytes: int, ready: bool) -> Problem:
+    """`lines`: the end of its log. `ready`: whether it has been, in this life."""
+    last = next((line[:400] for line in reversed(lines) if line.strip()), "")
     if seen.oom:
-        limit = f"{replica.set.spec['mem_bytes'] // 2**20} MiB"
-        return Problem("out-of-memory", deployment=name, limit=limit, evidence=last_line(replica))
+        return Problem("out-of-memory", deployment=name, limit=f"{mem_bytes // 2**20} MiB", evidence=last)
     if seen.failure is not None:
         code = RUNTIME_CODES.get(seen.failure.code, "start-failed")
         reason, evidence = seen.failure.message, seen.failure.evidence
-        found = doctor.diagnose(evidence, [] if evidence else _lines(replica))  # it knows better than its log
+        found = doctor.diagnose(evidence, [] if evidence else lines)  # it knows better than its log
     else:
-        code = "start-failed" if replica.ready_at is None else "server-ended"
-        reason, evidence = doctor.ended_by(seen.exit_code), last_line(replica)
-        found = doctor.diagnose(evidence, _lines(replica))
+        code = "server-ended" if ready else "start-failed"
+        reason, evidence = doctor.ended_by(seen.exit_code), last
+        found = doctor.diagnose(evidence, lines)
     if found is None:
         return Problem(code, evidence=evidence, reason=reason, deployment=name)
     return Problem(

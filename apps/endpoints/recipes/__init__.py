@@ -9,6 +9,7 @@ from django.conf import settings
 from apps.builds.domain import Runnable
 from apps.compute import domain as compute
 from apps.compute.domain import Recipe
+from apps.compute.domain.sizes import Size
 from apps.core.durations import duration_ms
 from apps.endpoints.models import OnlineDeployment
 from apps.endpoints.recipes.checks import check_mount_path, check_variables, without_effect
@@ -16,13 +17,18 @@ from apps.endpoints.recipes.common import Parts
 from apps.endpoints.recipes.servers import BY_SERVER
 from apps.endpoints.servers import Server
 
-__all__ = ["build", "check_mount_path", "check_variables", "without_effect"]
+__all__ = ["assemble", "build", "check_mount_path", "check_variables", "without_effect"]
 
 
 def build(deployment: OnlineDeployment, runnable: Runnable, server: Server) -> tuple[Recipe, list[str]]:
     """The recipe, and a sentence for everything that is not quite as asked."""
     instance = compute.instance_type(deployment.instance_type, also=deployment.instance_type)
     size, notes = compute.size_of(instance, deployment.resources)
+    return assemble(deployment, runnable, server, size), notes
+
+
+def assemble(deployment: OnlineDeployment, runnable: Runnable, server: Server, size: Size) -> Recipe:
+    """The recipe for one size of instance. Asks no database: the deployment may be one that is in none."""
     parts = Parts(
         env={
             "SERVICE_NAME": deployment.endpoint.name,
@@ -34,7 +40,7 @@ def build(deployment: OnlineDeployment, runnable: Runnable, server: Server) -> t
     )
     values = BY_SERVER[server](deployment, runnable, parts)
     parts.env |= deployment.environment_variables  # checked when they were given
-    recipe = Recipe(
+    return Recipe(
         env=parts.env,
         mounts=tuple(parts.mounts),
         cpu_milli=size.cpu_milli,
@@ -52,7 +58,6 @@ def build(deployment: OnlineDeployment, runnable: Runnable, server: Server) -> t
         },
         **({"probe_s": probe_s(deployment)} | values),
     )
-    return recipe, notes
 
 
 def probe_s(deployment: OnlineDeployment) -> float:
