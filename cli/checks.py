@@ -7,7 +7,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from cli.home import Home
+from cli.home import Home, env_bool
 
 ROOM_NEEDED = 2 * 2**30
 
@@ -27,8 +27,8 @@ def machine(home: Home) -> list[Check]:
         Check(sys.version_info >= (3, 11), f"Python {platform.python_version()}", "Portway needs Python 3.11 or newer"),
         Check(free > ROOM_NEEDED, f"{free // 2**30} GiB free in {home.root}", "environments need some GiB"),
         Check(
-            shutil.which("bwrap") is not None,
-            "bubblewrap is installed",
+            shutil.which("bwrap") is not None or not env_bool("PORTWAY_PROCESS_COMPUTE", default=True),
+            "bubblewrap is installed, or not needed",
             "install bubblewrap: without it replicas are isolated less",
         ),
         Check(home.ca.exists(), f"certificate authority {home.ca}", "it is made at the first `portway up`"),

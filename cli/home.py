@@ -102,6 +102,16 @@ class Home:
     def supervisor_socket(self) -> Path:
         return self.run / "supervisor.sock"
 
+    @property
+    def broker_folder(self) -> Path:
+        """The socket of a broker that is a service of its own; nothing else, for it sees no other folder."""
+        return self.root / "broker"
+
+    @property
+    def engine_socket(self) -> Path:
+        """Where `cli.window` shows the container engine to parts that must not have it."""
+        return self.root / "engine" / "engine.sock"
+
     def create(self) -> None:
         """Make every folder, private to this user where it holds secrets.
 
@@ -164,6 +174,24 @@ class Home:
                 os.link(draft, path)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def env_secret(name: str) -> str:
+    """A secret from the environment: the variable itself, or the content of the file that `NAME_FILE` names.
+
+    Raises:
+        HomeError: both are set, or the file cannot be read.
+    """
+    value, file = os.environ.get(name, ""), os.environ.get(f"{name}_FILE", "")
+    if not file:
+        return value
+    if value:
+        raise HomeError(f"Set {name} or {name}_FILE, not both.")
+    try:
+        return Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise HomeError(f"{name}_FILE names {file}, which cannot be read: {reason}.") from None
 
 
 def env_int(name: str, default: int) -> int:

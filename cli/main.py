@@ -33,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one
     build.add_argument("environment", metavar="NAME:VERSION")
     build.add_argument("-w", "--workspace", default="default")
     commands.add_parser("sdk-env", help='print exports for azure-ai-ml: eval "$(portway sdk-env)"')
-    options = parser.parse_args(arguments)
+    commands.add_parser("local", help="try a deployment on this machine, without a server: portway local -h")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["local"]:  # its options are its own
+        return local(given[1:])
+    options = parser.parse_args(given)
     try:
         home = Home.from_environment()
         if options.command == "up":
@@ -58,6 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one
 
 def print_now(line: str) -> None:
     print(line, flush=True)
+
+
+def local(arguments: Sequence[str]) -> int:
+    """Become `apps.local`, in the caller's folder: paths are relative to it."""
+    home = Path(os.environ.get("PORTWAY_LOCAL_HOME", "~/.portway-local")).expanduser().resolve()
+    environment = {**parts.environment_of(Home(home)), "PYTHONPATH": str(parts.SOURCE)}
+    for name in ("DATABASE_URL", "REDIS_URL", "PORTWAY_HANDOUT"):
+        environment.pop(name, None)
+    argv = [sys.executable, "-m", "apps.local", *arguments]
+    os.execve(argv[0], argv, environment)  # noqa: S606 -- Ctrl-C goes to it
 
 
 def status(home: Home) -> int:

@@ -89,7 +89,7 @@ def parts(home: Home, environment: Mapping[str, str]) -> list[Part]:
             (
                 *fresh, str(home.web_socket), *granian, "asginl",
                 "--uds", str(home.web_socket),
-                "--uds-permissions", "600",
+                "--uds-permissions", "0600",
                 "--no-access-log",
                 "--log-level", "warning",
                 "--backpressure", "256",

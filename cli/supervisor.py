@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=30)
+class UnixLink(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, *, timeout_s: float = 30) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
@@ -26,7 +28,7 @@ class _Transport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 -- the base's signature
-        return _Connection(self._path)
+        return UnixLink(self._path)
 
 
 def call(path: Path, method: str, *arguments: Any) -> Any:

@@ -62,7 +62,7 @@ def up(home: Home) -> int:
     with _only_one(home):
         _check_disk(home)
         left = processes.leftovers(home)
-        _check_ports(ports, held_by_us=any(each.part == "gateway" for each in left))
+        check_ports(ports, held_by_us=any(each.part == "gateway" for each in left))
         if left:
             print(f"ending {len(left)} processes that an earlier start left behind; replicas go on")
             processes.end([each for each in left if each.part != "gateway"], grace_s=5.0)
@@ -114,7 +114,8 @@ def _check_disk(home: Home) -> None:
         raise UpError(f"The disk of {home.root} {what}.") from None
 
 
-def _check_ports(ports: Ports, *, held_by_us: bool) -> None:
+def check_ports(ports: Ports, *, held_by_us: bool = False) -> None:
+    """Raises UpError when a port of the gateway cannot be had."""
     if held_by_us:
         return
     for name, port in (
@@ -270,12 +271,17 @@ def _banner(home: Home, ports: Ports, first: dict[str, Any]) -> None:
     else:
         print("  sign in as admin; forgotten the password? .venv/bin/python manage.py changepassword admin")
     print(f"  certificate authority: {home.ca}")
+    print_call(home, ports)
+    print("Ctrl-C stops it.", flush=True)
+
+
+def print_call(home: Home, ports: Ports) -> None:
+    """How to ask the demo's model, if there is one."""
     if call := sample(home):
         print("  a prediction of the demo model:")
         print(f"    curl --cacert {home.ca} -H 'Authorization: Bearer {call['key']}' \\")
-        uri = base + urlsplit(call["uri"]).path  # the ports may be others than when it was made
+        uri = f"https://{ports.host}:{ports.tls}{urlsplit(call['uri']).path}"  # the ports may be others by now
         print(f"      -H 'Content-Type: application/json' -d '{json.dumps(call['body'])}' {uri}")
-    print("Ctrl-C stops it.", flush=True)
 
 
 def _stop(home: Home, child: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from django.utils.translation import gettext_lazy as _
 
-from cli.home import Home, docker_url, env_bool, env_int, env_pairs, env_size
+from cli.handout import handout
+from cli.home import Home, docker_url, env_bool, env_int, env_pairs, env_secret, env_size
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Home.from_environment()
@@ -18,8 +19,8 @@ HOME.create()
 
 VERSION = "0.1.0"
 DEBUG = env_bool("PORTWAY_DEBUG", default=False)
-SECRET_KEY = os.environ.get("PORTWAY_SECRET_KEY") or HOME.secret("django")
-ENCRYPTION_KEYS = [os.environ.get("PORTWAY_ENCRYPTION_KEY") or HOME.secret("encryption")]  # first encrypts, all decrypt
+SECRET_KEY = env_secret("PORTWAY_SECRET_KEY") or HOME.secret("django")
+ENCRYPTION_KEYS = [env_secret("PORTWAY_ENCRYPTION_KEY") or HOME.secret("encryption")]  # first encrypts, all decrypt
 
 PORT = env_int("PORTWAY_PORT", 8443)
 HTTP_PORT = env_int("PORTWAY_HTTP_PORT", 8080)
@@ -137,7 +138,7 @@ def database(url: str) -> dict[str, Any]:
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": unquote(parts.username or ""),
-        "PASSWORD": unquote(parts.password or ""),
+        "PASSWORD": unquote(parts.password or "") or env_secret("PORTWAY_DATABASE_PASSWORD"),
         "HOST": unquote(parts.hostname or ""),
         "PORT": parts.port or "",
         "CONN_HEALTH_CHECKS": True,
@@ -273,6 +274,8 @@ LIMITS = {
 START_DEADLINE_S = env_int("PORTWAY_START_DEADLINE_S", 300)
 CURRENCY = os.environ.get("PORTWAY_CURRENCY", "USD")  # of the prices IT gives instance types; shown, never billed
 DEFAULT_DRIVER = os.environ.get("PORTWAY_DRIVER", "process")
+PROCESS_COMPUTE = env_bool("PORTWAY_PROCESS_COMPUTE", default=True)  # off where parts do not share their processes
+HANDOUT = handout(BASE_DIR, os.environ.get("PORTWAY_HANDOUT", ""))  # what of Portway itself goes into replicas
 DOCKER_URL = docker_url()  # the container engine; empty: there is none, or it shall not be used
 BASE_IMAGE = os.environ.get("PORTWAY_BASE_IMAGE", "python:3.11-slim")  # of Python environments that name no image
 TRITON_IMAGE = os.environ.get("PORTWAY_TRITON_IMAGE", "")  # instead of the server of the nvidia-pytriton package

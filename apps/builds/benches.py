@@ -87,7 +87,7 @@ class Container:
         kept = cache.cache_folder() if self.trusted else cache.apart() / self.image.removeprefix("sha256:")[:20]
         kept.mkdir(parents=True, exist_ok=True)
         os.utime(kept)  # who prunes sees that it is in use
-        binds = [(str(uv.binary().resolve()), UV, False), (str(kept), str(kept), True)]
+        binds = [(str(settings.HANDOUT.uv), UV, False), (str(kept), str(kept), True)]
         binds += [(str(reads), str(reads), False)] if reads else []
         binds += [(str(writes), str(writes), True)] if writes else []
         env = {**passed_on(), **index_settings(), "UV_CACHE_DIR": str(kept), "HOME": "/tmp", "TMPDIR": "/tmp"}  # noqa: S108

@@ -87,7 +87,7 @@ def _for_processes(spec: EnvironmentSpec, told: Told, log: Log, check: Check) ->
     bytecode.compile_later(path, bench.interpreter)
     # Asked of the base interpreter: the environment's own would run what its packages brought with our rights.
     try:
-        overlay = ensure_overlay(bench.interpreter.path, _overlays(), uv.binary())
+        overlay = ensure_overlay(bench.interpreter.path, overlays(), uv.binary())
     except OverlayError as error:
         raise Problem("build-unavailable", reason=str(error)) from None
     return Runnable(build.key, path, path / "bin" / "python", overlay)
@@ -105,7 +105,7 @@ def _for_containers(spec: EnvironmentSpec, told: Told, log: Log, check: Check) -
     bench, remark, abi = benches.in_image(name, told.image_id, asked.python, check=check)
     build = _packages(packages.request(asked, bench, remark), bench, told, log, check, name=name)
     path = Path(build.path)
-    return Runnable(build.key, path, path / "bin" / "python", _overlay_for(abi), bench.image)
+    return Runnable(build.key, path, path / "bin" / "python", overlay_for(abi), bench.image)
 
 
 def _image(spec: EnvironmentSpec, told: Told, log: Log, check: Check) -> tuple[str, str]:
@@ -145,7 +145,7 @@ def _as_it_is(key: str, facts: ImageFacts, log: Log) -> Runnable:
         log(f"{why}: it runs what it brings, no scoring script and no model without a server of its own")
         return Runnable(key, None, None, None, facts.image_id)
     log(f"Python {facts.version} at {facts.python}")
-    return Runnable(key, None, Path(facts.python), _overlay_for(facts.abi), facts.image_id)
+    return Runnable(key, None, Path(facts.python), overlay_for(facts.abi), facts.image_id)
 
 
 def _touch_image(image_id: str) -> None:
@@ -153,12 +153,12 @@ def _touch_image(image_id: str) -> None:
     Build.objects.filter(image_id=image_id, path="").update(last_used_at=timezone.now())
 
 
-def _overlays() -> Path:
+def overlays() -> Path:
     return Path(settings.HOME.environments) / "overlays"
 
 
-def _overlay_for(abi: list[object]) -> Path:
+def overlay_for(abi: list[object]) -> Path:
     try:
-        return ensure_overlay_for(abi, _overlays(), uv.binary())
+        return ensure_overlay_for(abi, overlays(), uv.binary())
     except OverlayError as error:
         raise Problem("build-unavailable", reason=str(error)) from None

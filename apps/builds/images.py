@@ -71,7 +71,7 @@ def have(api: Api, reference: str, *, log: Log, check: Check) -> str:
     if not settings.PULL_IMAGES:
         reason = "it is not on this machine, and pulling is switched off (PORTWAY_PULL_IMAGES)"
         raise Problem("image-unavailable", image=name, reason=reason)
-    _pull(name, log, check)
+    pull(name, log, check)
     found = identify(api, name)
     if not found:
         raise Problem("image-unavailable", image=name, reason="it is gone again after it was pulled")
@@ -111,7 +111,8 @@ def drop(api: Api, image: str) -> bool:
     return True
 
 
-def _pull(name: str, log: Log, check: Check) -> None:
+def pull(name: str, log: Log, check: Check) -> None:
+    """Fetch it, telling how far it is. Raises Problem "image-missing" or "image-unavailable"."""
     log(f"pulling {name}")
     with engine.connected(settings.PULL_TIMEOUT_S + engine.SLACK_S) as api:
         try:
@@ -163,12 +164,13 @@ def facts(api: Api, image_id: str, *, check: Check) -> ImageFacts:
     known = ImageFacts.objects.filter(pk=image_id).first()
     if known is not None:
         return known
-    found = _look(api, image_id, check)
+    found = look(api, image_id, check)
     made, _ = ImageFacts.objects.update_or_create(image_id=image_id, defaults=found)
     return made
 
 
-def _look(api: Api, image_id: str, check: Check) -> dict[str, Any]:
+def look(api: Api, image_id: str, check: Check) -> dict[str, Any]:
+    """Start the Pythons that may be in it, until one answers."""
     seen = ""
     for candidate in CANDIDATES:
         answer = _ask(api, image_id, candidate, check)

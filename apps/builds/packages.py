@@ -91,7 +91,7 @@ def found(wanted: Request) -> Build | None:
 
 def build(wanted: Request, bench: Bench, *, name: str, log: Log, check: Check) -> Build:
     """Resolve and install. `name`: of the image, as it was asked for. Raises UvError."""
-    lock = _resolve(wanted, bench, log, check)
+    lock = resolve(wanted, bench, log, check)
     key = digest(lock, *ground(wanted.interpreter, wanted.image))
     path = Path(settings.HOME.environments) / key[:20]
     made, _ = Build.objects.update_or_create(
@@ -119,7 +119,7 @@ def build(wanted: Request, bench: Bench, *, name: str, log: Log, check: Check) -
     try:
         with lock_of(key, check):
             if not (path / MARK).exists():
-                _install(path, lock, bench, tee, check)
+                install(path, lock, bench, tee, check)
     except BaseException as error:
         ended(made, BuildState.FAILED, lines, error_json(error))
         raise
@@ -144,7 +144,7 @@ def error_json(error: BaseException) -> dict[str, Any] | None:
     return error.as_json() if isinstance(error, Problem) else None
 
 
-def _resolve(wanted: Request, bench: Bench, log: Log, check: Check) -> str:
+def resolve(wanted: Request, bench: Bench, log: Log, check: Check) -> str:
     log(f"resolving {len(wanted.requirements)} requirements for Python {wanted.interpreter.version}")
     scratch = Path(settings.HOME.environments) / f"{wanted.key[:20]}.in"
     scratch.write_text("\n".join(wanted.requirements) + "\n")
@@ -167,7 +167,7 @@ def _wheels_only() -> list[str]:
     return [] if settings.ALLOW_SOURCE_BUILDS else ["--no-build"]
 
 
-def _install(path: Path, lock: str, bench: Bench, log: Log, check: Check) -> None:
+def install(path: Path, lock: str, bench: Bench, log: Log, check: Check) -> None:
     """Build at the final path, for environments cannot be moved; the mark is last, so a killed build is redone."""
     if path.exists():
         shutil.rmtree(path)

@@ -24,7 +24,7 @@ def argv(home: Home) -> list[str]:
         str(Path(sysconfig.get_path("scripts")) / "granian"),
         "--interface", "wsgi",
         "--uds", str(home.mlflow_socket),
-        "--uds-permissions", "600",
+        "--uds-permissions", "0600",
         "--workers", "1",
         "--runtime-threads", "1",
         "--blocking-threads", "4",

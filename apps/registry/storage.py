@@ -31,7 +31,7 @@ TREES_KEPT = timedelta(hours=1)
 
 
 def tree_path(digest: str) -> Path:
-    """Where the tree lies on disk."""
+    """Where the tree lies on disk; an absolute path is a folder outside of the store (apps.local)."""
     return Path(settings.HOME.artifacts) / "trees" / digest[:2] / digest
 
 

@@ -122,7 +122,7 @@ def test_an_image_alone_is_looked_into_once(docker_client, monkeypatch):
     assert run_in(docker_client, made, "print('hello')") == "hello"
     assert made.overlay.is_dir()
     assert ImageFacts.objects.get().python == str(made.python)
-    monkeypatch.setattr(images, "_look", lambda *_: pytest.fail("looked again"))
+    monkeypatch.setattr(images, "look", lambda *_: pytest.fail("looked again"))
     assert ensure(image=BASE) == made
 
 

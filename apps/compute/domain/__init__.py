@@ -48,6 +48,7 @@ from apps.compute.domain.sets import (
     stand_down,
     stop_draining,
     sweep_orphans,
+    take_down,
 )
 from apps.compute.domain.sizes import (
     SIZES,
@@ -130,6 +131,7 @@ __all__ = [
     "stop_draining",
     "stop_replica",
     "sweep_orphans",
+    "take_down",
     "taken_out",
     "told",
     "update",

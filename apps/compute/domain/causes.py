@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from apps.compute import doctor
-from apps.compute.domain.recipes import last_line, logs
+from apps.compute.domain.recipes import Recipe, last_line, logs
 from apps.compute.drivers.base import Observation
 from apps.compute.models import Replica
 from apps.compute.probe import Answer
@@ -25,35 +26,39 @@ MOST_NAMED = 12  # files of a model
 
 
 def why_ended(replica: Replica, seen: Observation) -> Problem:
-    name = replica.set.owner_key
+    ready = replica.ready_at is not None
+    return told(seen, replica.set.owner_key, _lines(replica), recipe=Recipe.from_json(replica.set.spec), ready=ready)
+
+
+def told(seen: Observation, name: str, lines: Sequence[str], *, recipe: Recipe, ready: bool) -> Problem:
+    """`lines`: the end of its log. `ready`: whether it has been, in this life."""
+    last = next((line[:400] for line in reversed(lines) if line.strip()), "")
     if seen.oom:
-        limit = f"{replica.set.spec['mem_bytes'] // 2**20} MiB"
-        return Problem("out-of-memory", deployment=name, limit=limit, evidence=last_line(replica))
+        return Problem("out-of-memory", deployment=name, limit=f"{recipe.mem_bytes // 2**20} MiB", evidence=last)
     if seen.failure is not None:
         code = RUNTIME_CODES.get(seen.failure.code, "start-failed")
         reason, evidence = seen.failure.message, seen.failure.evidence
-        found = doctor.diagnose(evidence, [] if evidence else _lines(replica))  # it knows better than its log
-        evidence = evidence or last_line(replica)
+        found = doctor.diagnose(evidence, [] if evidence else lines)  # it knows better than its log
+        evidence = evidence or last
     else:
-        code = "start-failed" if replica.ready_at is None else "server-ended"
-        reason, evidence = doctor.ended_by(seen.exit_code), last_line(replica)
-        found = doctor.diagnose(evidence, _lines(replica))
+        code = "server-ended" if ready else "start-failed"
+        reason, evidence = doctor.ended_by(seen.exit_code), last
+        found = doctor.diagnose(evidence, lines)
     if found is None:
         return Problem(code, evidence=evidence, reason=reason, deployment=name)
     return Problem(
         found.code if found.code and code in RETOLD else code,
         evidence=found.evidence,
         reason=found.reason or reason,
-        hint=f"{found.hint} {_files_of_model(replica)}" if found.lists_model else found.hint,
+        hint=f"{found.hint} {_files_of_model(recipe)}" if found.lists_model else found.hint,
         deployment=name,
     )
 
 
-def _files_of_model(replica: Replica) -> str:
+def _files_of_model(recipe: Recipe) -> str:
     """What the server finds in AZUREML_MODEL_DIR, as a sentence; "" without a model."""
-    spec = replica.set.spec
-    target = spec["env"].get("AZUREML_MODEL_DIR", "")
-    source = next((source for source, mounted in spec["mounts"] if mounted == target), "")
+    target = recipe.env.get("AZUREML_MODEL_DIR", "")
+    source = next((source for source, mounted in recipe.mounts if mounted == target), "")
     if not target or not source:
         return ""
     names: list[str] = []

@@ -210,6 +210,25 @@ def stand_down(driver_name: str) -> int:
     return len(handles)
 
 
+def take_down(driver_name: str) -> int:
+    """Stop every replica on this machine and leave nothing of them but their logs; the next reconcile makes them anew.
+
+    Nobody else may start replicas meanwhile.
+    """
+    back_end = driver(driver_name)
+    stand_down(driver_name)
+    rows = {replica.name: replica for replica in Replica.objects.select_related("set")}
+    handles = back_end.list(owner=OWNER)
+    for handle in handles:
+        if handle.name in rows:
+            history.keep(rows[handle.name], why=Why.STOPPED)
+        back_end.forget(handle)
+    leave: Callable[[], None] | None = getattr(back_end, "leave", None)
+    if leave is not None:
+        leave()
+    return len(handles)
+
+
 def sweep_orphans(driver_name: str) -> int:
     """Stop and remove what runs under our name but no row knows. Returns how many."""
     back_end = driver(driver_name)

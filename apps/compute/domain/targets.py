@@ -51,7 +51,7 @@ def label(name: str) -> str:
 
 def seed_targets() -> None:
     """The targets that come with Portway. Until IT has decided, containers are on when there is an engine."""
-    ComputeTarget.objects.get_or_create(name=PROCESS)
+    ComputeTarget.objects.get_or_create(name=PROCESS, defaults={"enabled": settings.PROCESS_COMPUTE})
     there = bool(settings.DOCKER_URL)
     found, made = ComputeTarget.objects.get_or_create(name=DOCKER, defaults={"enabled": there})
     if not made and found.enabled != there and not AuditRecord.objects.filter(target=topic(DOCKER)).exists():
@@ -107,6 +107,8 @@ def unfit(target: ComputeTarget, needs: Needs) -> str:
         return _("%(place)s are switched off") % {"place": label(target.name)}
     if target.name == DOCKER and not settings.DOCKER_URL:
         return _("there is no container engine")
+    if target.name == PROCESS and not settings.PROCESS_COMPUTE:
+        return _("Portway runs in containers here, and so do its instances")
     return _beyond_processes(needs) if target.name == PROCESS else ""
 
 

@@ -9,22 +9,29 @@ from django.conf import settings
 from apps.builds.domain import Runnable
 from apps.compute import domain as compute
 from apps.compute.domain import Recipe
+from apps.compute.domain.sizes import Size
 from apps.core.durations import duration_ms
-from apps.endpoints.contents import contents_of
+from apps.endpoints.contents import Contents, contents_of
 from apps.endpoints.models import OnlineDeployment
 from apps.endpoints.recipes.checks import without_effect
 from apps.endpoints.recipes.common import Parts
 from apps.endpoints.recipes.servers import BY_SERVER
 from apps.endpoints.servers import Server
 
-__all__ = ["build", "without_effect"]
+__all__ = ["assemble", "build", "without_effect"]
 
 
 def build(deployment: OnlineDeployment, runnable: Runnable, server: Server) -> tuple[Recipe, list[str]]:
     """The recipe, and a sentence for everything that is not quite as asked."""
     instance = compute.instance_type(deployment.instance_type, also=deployment.instance_type)
     size, notes = compute.size_of(instance, deployment.resources)
-    contents = contents_of(deployment)
+    return assemble(deployment, runnable, server, size, contents_of(deployment)), notes
+
+
+def assemble(
+    deployment: OnlineDeployment, runnable: Runnable, server: Server, size: Size, contents: Contents
+) -> Recipe:
+    """The recipe for one size of instance. Asks no database: the deployment may be one that is in none."""
     parts = Parts(
         contents,
         env={
@@ -40,7 +47,7 @@ def build(deployment: OnlineDeployment, runnable: Runnable, server: Server) -> t
         parts.mounts.clear()
         parts.env["PORTWAY_BIND"] = ""  # on its socket, as every replica; the image alone listens on a port
     parts.env |= contents.environment_variables  # checked when they were given
-    recipe = Recipe(
+    return Recipe(
         env=parts.env,
         mounts=tuple(parts.mounts),
         cpu_milli=size.cpu_milli,
@@ -58,7 +65,6 @@ def build(deployment: OnlineDeployment, runnable: Runnable, server: Server) -> t
         },
         **({"probe_s": probe_s(deployment)} | values),
     )
-    return recipe, notes
 
 
 def probe_s(deployment: OnlineDeployment) -> float:

@@ -32,7 +32,7 @@ class Parts:
             reason = "there is no Python 3.10 or newer in it, and a scoring script needs one"
             hint = _("Take an image with Python, or give the environment of one that is a server an inference_config.")
             raise Problem("unsupported", what="This image", reason=reason, hint=hint, target="environmentId")
-        self.mounts.append((str(settings.BASE_DIR / "runtime"), RUNTIME))
+        self.mounts.append((str(settings.HANDOUT.runtime), RUNTIME))
         if runnable.path is not None:
             self.mounts.append((str(runnable.path), str(runnable.path)))
         return str(runnable.python)

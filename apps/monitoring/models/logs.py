@@ -12,6 +12,7 @@ class Why(models.TextChoices):
     SCALED_IN = "scaled-in", _("Scaled in")
     REPLACED = "replaced", _("Replaced by a new revision")
     DELETED = "deleted", _("Deleted")
+    STOPPED = "stopped", _("Stopped with Portway")
 
     @property
     def tone(self) -> str:

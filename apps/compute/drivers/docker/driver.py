@@ -264,6 +264,12 @@ class DockerDriver:
 
     # -- look inside
 
+    def leave(self) -> None:
+        """Remove this installation's networks, once none of its containers is left; the next start makes them anew."""
+        for kind in networks.KINDS:
+            if found := networks.find(self.engine, self.installation, kind):
+                networks.remove(self.engine, found)
+
     def _log(self, handle: Handle) -> logs.Source:
         """All records of this name: of the container before, then of this one."""
         found = self._ours(handle)

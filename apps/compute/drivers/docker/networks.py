@@ -14,6 +14,7 @@ from apps.compute.drivers.docker.options import INSTALLATION
 
 SEPARATE = {"com.docker.network.bridge.enable_icc": "false"}
 ATTEMPTS = 3
+KINDS = ("internal", "egress")
 
 
 def kind_of(spec: ReplicaSpec) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from apps.compute import domain as compute
 from apps.endpoints.reconcile import repair_replicas
 from apps.gateway import domain as gateway
 from apps.gateway.certificates import ensure_certificates
+from cli.home import env_secret
 
 ATTEMPTS = 3
 
@@ -27,8 +27,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--demo", type=Path, help="then set up the demo with the models trained in this folder")
+        parser.add_argument("--leave-replicas", action="store_true", help="the controller alone starts replicas")
 
-    def handle(self, *_args: Any, demo: Path | None = None, **_options: Any) -> None:
+    def handle(self, *_args: Any, demo: Path | None = None, leave_replicas: bool = False, **_options: Any) -> None:
         try:
             call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
         except OperationalError as error:
@@ -37,7 +38,7 @@ class Command(BaseCommand):
         compute.seed_targets()
         report: dict[str, Any] = {}
         if not User.objects.filter(username="admin").exists():
-            password = os.environ.get("PORTWAY_ADMIN_PASSWORD") or secrets.token_urlsafe(12)
+            password = env_secret("PORTWAY_ADMIN_PASSWORD") or secrets.token_urlsafe(12)
             accounts.ensure_admin(password=password)
             report["admin_password"] = password
         admin = User.objects.get(username="admin")
@@ -47,7 +48,8 @@ class Command(BaseCommand):
         home = settings.HOME
         ensure_certificates(home.gateway / "certs", ca_pem=home.ca, extra_names=[settings.HOST])
         gateway.write_bootstrap()
-        repair_replicas()  # they take longest to start, so they go first; the controller takes over
+        if not leave_replicas:
+            repair_replicas()  # they take longest to start, so they go first; the controller takes over
         self.stdout.write(json.dumps(report))
         self.stdout.flush()
         if demo:  # in this process: another one would import everything again while all parts do so too
