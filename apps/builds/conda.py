@@ -48,7 +48,7 @@ VERSION = re.compile(r"[0-9][\w.!+*-]*")
 
 
 class CondaError(ValueError):
-    """The file cannot be translated; the text says why, `line` is the one of the file that is to blame, if it is one."""
+    """The file cannot be translated; the text says why, `line` is the one of the file that is to blame, or ""."""
 
     def __init__(self, text: str, line: str = "") -> None:
         super().__init__(text)
