@@ -42,12 +42,17 @@ NOT_PYTHON = frozenset(
 COMMON_CHANNELS = frozenset({"conda-forge", "defaults", "anaconda", "nodefaults"})
 KNOWN_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "variables"})
 SPEC = re.compile(r"(?:(?P<channel>[\w./:-]+)::)?(?P<name>[A-Za-z0-9][\w.-]*)\s*(?P<rest>.*)")
+SHOWN = 200  # characters of a line
 LONGEST = 200_000  # characters of a file; the studio's form takes as many
 VERSION = re.compile(r"[0-9][\w.!+*-]*")
 
 
 class CondaError(ValueError):
-    """The file cannot be translated; the text says which line and why."""
+    """The file cannot be translated; the text says why, `line` is the one of the file that is to blame, or ""."""
+
+    def __init__(self, text: str, line: str = "") -> None:
+        super().__init__(text)
+        self.line = line
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,13 @@ def _load(text: str) -> Any:
         return yaml.safe_load(text)
     except RecursionError:
         raise CondaError("it is nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        lines = text.splitlines()
+        if mark is None or mark.line >= len(lines):
+            raise CondaError(f"it is not valid YAML: {error.problem}") from None
+        what = f"it is not valid YAML: line {mark.line + 1}: {error.problem}"
+        raise CondaError(what, f"line {mark.line + 1}: {lines[mark.line][:SHOWN]}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise CondaError(f"it is not valid YAML: {str(error).splitlines()[0]}") from None
 
@@ -120,14 +132,14 @@ def _pip_line(given: Any) -> str:
         raise CondaError(f"a pip line of type {type(given).__name__} is not a requirement")
     line = given.strip()
     if line.startswith(("-", "/", ".", "file:")):
-        raise CondaError(f"pip line `{line}`: options and local paths are not supported")
+        raise CondaError(f"pip line `{line}`: options and local paths are not supported", line[:SHOWN])
     return line
 
 
 def _package(line: str, result: Translation) -> None:
     match = SPEC.fullmatch(line)
     if match is None:
-        raise CondaError(f"dependency `{line}` is not understood")
+        raise CondaError(f"dependency `{line}` is not understood", line[:SHOWN])
     name, rest = match["name"].lower(), match["rest"].strip()
     constraint = version_constraint(rest, line)
     if name == "python":
@@ -138,7 +150,7 @@ def _package(line: str, result: Translation) -> None:
     elif name == "pip":
         return
     elif name.startswith("r-"):
-        raise CondaError(f"`{line}` is an R package; only Python environments can be built")
+        raise CondaError(f"`{line}` is an R package; only Python environments can be built", line[:SHOWN])
     elif name in NOT_PYTHON:
         result.notes.append(Note(line, "dropped", "it is not a Python package; the machine or the wheels bring it"))
     else:

@@ -61,8 +61,12 @@ def read(spec: EnvironmentSpec) -> Asked:
         try:
             translation = conda.translate(spec.conda_file)
         except conda.CondaError as error:
-            hint = "Mend the conda file."
-            raise Problem("environment-failed", reason=f"the conda file cannot be used: {error}.", hint=hint) from None
+            raise Problem(
+                "environment-failed",
+                reason=f"the conda file cannot be used: {error}.",
+                hint="Mend the conda file.",
+                evidence=error.line,
+            ) from None
         requirements, wanted = translation.requirements, translation.python
         report = tuple(asdict(note) for note in translation.notes)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import stat
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -29,6 +30,7 @@ MOST_MODULES = 50  # of the user's own that are read
 MODULE_BYTES = 1_000_000
 MOST_NAMES = 50_000  # of an environment
 PTH_BYTES = 65_536
+LOCK_BYTES = 1_000_000
 MOST_REMARKS = 12
 OURS = {"azureml", "azureml_inference_server_http"}  # our server answers for what of them scripts use
 SCRIPT_FIELD = "codeConfiguration.scoringScript"
@@ -241,16 +243,28 @@ def _provided(runnable: Runnable) -> set[str] | None:
     return names if folders else None
 
 
+def _text(file: Path, most: int) -> str | None:
+    """Its beginning; None for what is no plain file: an image's programs may have left anything there."""
+    try:
+        if not stat.S_ISREG(file.lstat().st_mode):
+            return None
+        with file.open("rb") as stream:
+            return stream.read(most).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
 def _leads_elsewhere(file: Path) -> bool:
-    with file.open("rb") as stream:
-        lines = stream.read(PTH_BYTES).decode("utf-8", "replace").splitlines()
+    text = _text(file, PTH_BYTES)
+    if text is None:
+        return True
+    lines = text.splitlines()
     return any(line.strip() and not line.startswith(("import ", "import\t", "#")) for line in lines)
 
 
 def _saved_elsewhere(served: Served, environment: Path) -> list[str]:
     """Pickles of another scikit-learn than the one in the environment."""
-    lock = environment / "requirements.lock"
-    locked = LOCKED.search(lock.read_text(encoding="utf-8", errors="replace")) if lock.is_file() else None
+    locked = LOCKED.search(_text(environment / "requirements.lock", LOCK_BYTES) or "")
     if locked is None or served.model is None:
         return []
     text = _(

@@ -168,6 +168,16 @@ def test_what_the_environment_the_folder_or_python_provides_is_fine(folder):
     assert against(folder) == []
 
 
+def test_what_an_image_left_in_the_environment_is_not_followed(folder):
+    """A pipe would never end, and a link leads out."""
+    site = folder / "env" / "lib" / "python3.11" / "site-packages"
+    write(folder, score=f"import nowhere\n{GOOD}")
+    os.mkfifo(site / "pipe.pth")
+    (folder / "env" / "requirements.lock").symlink_to("/etc/hosts")
+    served = Served(model=Model())
+    assert preflight.against(served, runnable(folder), variables={}) == []
+
+
 @pytest.mark.parametrize("how", ["pth", "variable", "image"])
 def test_where_modules_may_come_from_elsewhere_nothing_is_certain(folder, how):
     write(folder, score=f"import nowhere\n{GOOD}")

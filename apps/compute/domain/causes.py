@@ -23,6 +23,7 @@ RUNTIME_CODES = {
 }
 NOT_FOUND = 404
 MOST_NAMED = 12  # files of a model
+AT_IMPORT = "Correct the line that is named: it is run when the script is imported."
 
 
 def why_ended(replica: Replica, seen: Observation) -> Problem:
@@ -45,7 +46,8 @@ def told(seen: Observation, name: str, lines: Sequence[str], *, recipe: Recipe, 
         reason, evidence = doctor.ended_by(seen.exit_code), last
         found = doctor.diagnose(evidence, lines)
     if found is None:
-        return Problem(code, evidence=evidence, reason=reason, deployment=name)
+        hint = "" if code != "script-import" or "ImportError" in evidence else AT_IMPORT
+        return Problem(code, evidence=evidence, reason=reason, hint=hint, deployment=name)
     return Problem(
         found.code if found.code and code in RETOLD else code,
         evidence=found.evidence,
