@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import http.client
 import importlib.util
 import json
@@ -87,6 +88,7 @@ def lay_backends(target: Path, here: Path) -> Path:
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         raise ValueError(f"This Triton has no Python backend for Python {version}.")
+    check_library(f"libpython{version}.so.1.0")
     python, onnx = target / "python", target / "onnxruntime"
     for folder in (python, onnx):
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +96,16 @@ def lay_backends(target: Path, here: Path) -> Path:
     shutil.copy(stub, python / stub.name)
     shutil.copy(here / "onnx_backend.py", onnx / "model.py")
     return target
+
+
+def check_library(name: str) -> None:
+    """The stub is linked to it, and without it Triton waits for the stub for ever. Raises ValueError."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        if not (Path(str(sysconfig.get_config_var("LIBDIR") or "/")) / name).is_file():
+            text = f"This Python has no {name}, which Triton needs: install it, or take an image with it."
+            raise ValueError(text) from None
 
 
 def free_ports(count: int) -> list[int]:
