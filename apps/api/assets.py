@@ -41,6 +41,7 @@ class AssetView(WorkspaceView):
     series: ClassVar[Any]
     versions: ClassVar[Any]
     body: ClassVar[type[shapes.Strict]]
+    related: ClassVar[tuple[str, ...]] = ("asset__workspace", "created_by")
 
     def assets(self) -> Any:
         rows = self.series.objects.filter(workspace=self.workspace)
@@ -51,9 +52,8 @@ class AssetView(WorkspaceView):
         return one(with_versions(rows, self.versions), self.label, name)
 
     def version_rows(self, name: str) -> Any:
-        return self.versions.objects.filter(asset__workspace=self.workspace, asset__name=name).select_related(
-            "asset", "created_by"
-        )
+        rows = self.versions.objects.filter(asset__workspace=self.workspace, asset__name=name)
+        return rows.select_related(*self.related)
 
     def show(self, version: Any) -> dict[str, Any]:
         properties = {
@@ -215,6 +215,11 @@ class EnvironmentKind:
     series = Environment
     versions = EnvironmentVersion
     body = shapes.EnvironmentBody
+    related = (
+        "asset__workspace",
+        "created_by",
+        *(f"package__{each}" for each in ("model__asset", "code__asset", "base__asset", "image")),
+    )
     workspace: Workspace
     request: Request
 

@@ -234,7 +234,8 @@ class BuildBody(Strict):
 
 
 class BaseEnvironmentSource(Strict):
-    baseEnvironmentSourceType = AnyCase(["EnvironmentAsset"], required=False)  # noqa: N815
+    # the SDK sends the word of its YAML file as it is
+    baseEnvironmentSourceType = AnyCase(["EnvironmentAsset", "environment_asset"], required=False)  # noqa: N815
     resourceId = serializers.CharField(max_length=1000)  # noqa: N815
 
 

@@ -22,6 +22,8 @@ class Served:
     scoring_script: str = "score.py"
     model: Any = None
     environment: Any = None
+    environment_variables: dict[str, str] = field(default_factory=dict)
+    model_mount_path: str = ""
     properties: dict[str, str] = field(default_factory=dict)
 
 

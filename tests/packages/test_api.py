@@ -41,7 +41,7 @@ def body(workspace, **changes):
     return {
         "targetEnvironmentId": "azureml://locations/local/workspaces/0000/environments/pkg",
         "baseEnvironmentSource": {
-            "baseEnvironmentSourceType": "EnvironmentAsset",
+            "baseEnvironmentSourceType": "environment_asset",
             "resourceId": f"{arm}/environments/plain/versions/1",
         },
         "inferencingServer": {

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from apps.builds import declared
 from apps.builds.models import Package
 from apps.builds.packaging import domain as packaging
 from apps.builds.packaging.domain import PackageSpec
@@ -329,7 +330,16 @@ def test_a_triton_model_is_served_where_there_is_no_portway(containers, docker_c
     with storage.scratch() as folder:
         nvidia("model", folder)
         model = register(world, folder)
-    version = package(world, model, server="triton", mode="copy")
+    # the official image has the library; the one that tests run on may be a copy of the machine's own system
+    library = f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libpython3.11\n"
+    base, _ = register_environment(
+        workspace=world.workspace,
+        name="library",
+        build_context=tree_of(Dockerfile=library),
+        requirements=declared.TRITON,
+        actor=world.actor,
+    )
+    version = package(world, model, server="triton", mode="copy", base=base)
     image = Package.objects.get().image.image
     with running(docker_client, image, port=8000, tmpfs={"/tmp": "exec"}, path="/v2/health/ready") as port:
         assert answered(port, "POST", "/v2/repository/index")[0] == 200

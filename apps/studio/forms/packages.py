@@ -84,9 +84,9 @@ class PackageForm(StudioForm):
         data: dict[str, Any] = super().clean() or self.cleaned_data
         if data.get("code") and not data.get("scoring_script") and "scoring_script" not in self.errors:
             self.add_error("scoring_script", _("Name the file among the code that has init() and run()."))
-        for name in ("score_path", "ready_path"):
-            if data.get(name) and not data["port"] if "port" in data else False:
-                self.add_error("port", _("Name the port as well."))
+        paths = data.get("score_path") or data.get("ready_path")
+        if paths and not data.get("port") and "port" not in self.errors:
+            self.add_error("port", _("Name the port as well."))
         return data
 
 

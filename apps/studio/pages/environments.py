@@ -65,7 +65,8 @@ class EnvironmentBase(Page):
         name = kwargs["environment"]
         rows = Environment.objects.filter(workspace=self.workspace, name=name)
         self.environment = one(rows, "environment", name)
-        versions = self.environment.versions.select_related("created_by", "asset__workspace")
+        packaged = (f"package__{each}" for each in ("model__asset", "code__asset", "base__asset", "image"))
+        versions = self.environment.versions.select_related("created_by", "asset__workspace", *packaged)
         wanted = request.POST.get("version") or request.GET.get("version", "")
         self.chosen = (versions.filter(version=wanted).first() if wanted else None) or versions.first()
 

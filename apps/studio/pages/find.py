@@ -48,7 +48,7 @@ class Pick(Page):
             {"value": str(each), "note": _("Package"), "type": "package"}
             if package_of(each) is not None
             else {"value": str(each), "note": ""}
-            for each in self._versions(EnvironmentVersion, query)
+            for each in self._versions(EnvironmentVersion, query).select_related("package")
         ]
 
     def _versions(self, model: Any, query: str) -> QuerySet[Any]:
