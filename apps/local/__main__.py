@@ -27,7 +27,12 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("--debug", action="store_true", help="wait for a debugger; implies --no-docker")
         each.add_argument("--debug-port", type=int, default=5678)
     verbs.add_parser("list", help="the deployments of this machine")
-    for verb, text in (("show", "one of them"), ("delete", "take it away"), ("logs", "what it says"), ("invoke", "ask it")):
+    for verb, text in (
+        ("show", "one of them"),
+        ("delete", "take it away"),
+        ("logs", "what it says"),
+        ("invoke", "ask it"),
+    ):
         each = verbs.add_parser(verb, help=text)
         each.add_argument("name", nargs="?", default="", help="not needed when there is only one")
         if verb == "logs":

@@ -8,6 +8,8 @@ import re
 import socket
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
@@ -61,13 +63,18 @@ def deploy(options: argparse.Namespace) -> int:
                 print(json.dumps(launch(options.debug_port, data, file), indent=2), flush=True)
             record = running.start(record, log=say)
     except Problem:
-        print(f"the last lines of its log (portway local logs {name}):", *running.lines(record, 12), sep="\n  ", file=sys.stderr)
+        print(
+            f"the last lines of its log (portway local logs {name}):",
+            *running.lines(record, 12),
+            sep="\n  ",
+            file=sys.stderr,
+        )
         raise
     print(f"{name} is ready. portway local invoke {name} -d '{{…}}'")
     return 0
 
 
-def prepared(options: argparse.Namespace, data: dict, file, before: Record | None) -> Record:
+def prepared(options: argparse.Namespace, data: dict[str, Any], file: Path, before: Record | None) -> Record:
     """Everything but the start: checks, environment, recipe."""
     name = data["name"]
     revision = before.revision + 1 if before else 1
@@ -122,7 +129,8 @@ def free(port: int) -> None:
             raise Problem("bad-field", field="--debug-port", reason=f"{port} cannot be had: {error.strerror}") from None
 
 
-def launch(port: int, data: dict, file) -> dict:
+def launch(port: int, data: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The entry of VS Code's launch.json."""
     code = (data.get("code_configuration") or {}).get("code") or "."
     local = (file.parent / code).resolve()
     return {
