@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from apps.accounts.models import Workspace
+from apps.builds.contract import check_mount_path, check_variables
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
-from apps.endpoints.recipes import check_mount_path, check_variables
 from apps.registry import mlmodel
 from apps.registry.enums import ModelType
 from apps.registry.models import Code, CodeVersion, Environment, EnvironmentVersion, Model, ModelVersion, Tree
@@ -134,12 +134,19 @@ def deployment_of(data: dict[str, Any], folder: Path, staging: Path, *, revision
         model_mount_path=mount,
         properties={str(key): str(value) for key, value in (data.get("properties") or {}).items()},
         tags={str(key): str(value) for key, value in (data.get("tags") or {}).items()},
-        request_timeout_ms=int(requests.get("request_timeout_ms") or 5000),
-        max_concurrent_requests=int(requests.get("max_concurrent_requests_per_instance") or 1),
+        request_timeout_ms=_whole(requests, "request_timeout_ms", 5000),
+        max_concurrent_requests=_whole(requests, "max_concurrent_requests_per_instance", 1),
         readiness_probe=_probe(data.get("readiness_probe")),
         liveness_probe=_probe(data.get("liveness_probe")),
         egress=str(data.get("egress_public_network_access") or "enabled").lower() != "disabled",
     )
+
+
+def _whole(data: dict[str, Any], name: str, default: int) -> int:
+    value = data.get(name, default)
+    if not isinstance(value, int) or value < 1:
+        raise _bad(name, f"must be a whole number above 0, not {value!r}")
+    return value
 
 
 def _path(text: Any, folder: Path, field: str) -> Path:
@@ -192,11 +199,10 @@ def _environment(data: Any, folder: Path) -> EnvironmentVersion | None:
     if data is None:
         return None
     if isinstance(data, str):
-        data = (
-            yaml.safe_load(_path(data, folder, "environment").read_text()) if not data.startswith("azureml:") else data
-        )
-        if isinstance(data, str):
-            _path(data, folder, "environment")  # it says why not
+        file = _path(data, folder, "environment")  # it refuses what is registered on a server
+        folder, data = file.parent, yaml.safe_load(file.read_text())
+        if not isinstance(data, dict):
+            raise _bad("environment", f"{file} must be a mapping")
         _check(data, FIELDS["environment"], "environment.")
     conda = data.get("conda_file") or ""
     if isinstance(conda, dict):
@@ -229,9 +235,9 @@ def _routes(data: dict[str, Any]) -> dict[str, Any]:
 
 def _probe(data: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, value in (data or {}).items():
+    for name in data or {}:
         if name in {"period", "timeout", "initial_delay"}:
-            found[{"initial_delay": "initialDelay"}.get(name, name)] = f"PT{int(value)}S"
+            found[{"initial_delay": "initialDelay"}.get(name, name)] = f"PT{_whole(data, name, 1)}S"
         elif name in {"failure_threshold", "success_threshold"}:
-            found["failureThreshold" if name[0] == "f" else "successThreshold"] = int(value)
+            found["failureThreshold" if name[0] == "f" else "successThreshold"] = _whole(data, name, 1)
     return found

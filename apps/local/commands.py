@@ -8,15 +8,18 @@ import re
 import socket
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
 from apps.builds import engine
 from apps.core.errors import Problem
-from apps.endpoints import scripts, servers
+from apps.endpoints import servers
 from apps.endpoints.environments import asked_by
 from apps.local import asked, environments, running
 from apps.local.running import Record
+from apps.registry import scripts
 
 NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{1,30}[A-Za-z0-9])", re.ASCII)
 GOOD = range(200, 300)
@@ -72,7 +75,7 @@ def deploy(options: argparse.Namespace) -> int:
     return 0
 
 
-def prepared(options: argparse.Namespace, data: dict, file, before: Record | None) -> Record:
+def prepared(options: argparse.Namespace, data: dict[str, Any], file: Path, before: Record | None) -> Record:
     """Everything but the start: checks, environment, recipe."""
     name = data["name"]
     revision = before.revision + 1 if before else 1
@@ -127,7 +130,8 @@ def free(port: int) -> None:
             raise Problem("bad-field", field="--debug-port", reason=f"{port} cannot be had: {error.strerror}") from None
 
 
-def launch(port: int, data: dict, file) -> dict:
+def launch(port: int, data: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The entry of VS Code's launch.json."""
     code = (data.get("code_configuration") or {}).get("code") or "."
     local = (file.parent / code).resolve()
     return {

@@ -93,16 +93,12 @@ def _facts(api: engine.Api, image: str) -> dict[str, Any]:
 def _built(spec: EnvironmentSpec, log: Log) -> str:
     """The name of the image that a build context of the user's own becomes."""
     tag = f"portway-local/{settings.HOME.installation}:{digest(spec.context, spec.dockerfile)[:12]}"
-    last = ""
+    what: dict[str, Any] = {"path": spec.context, "dockerfile": spec.dockerfile, "tag": tag}
     with engine.connected(settings.BUILD_TIMEOUT_S) as api:
-        for event in api.build(
-            path=spec.context, dockerfile=spec.dockerfile, tag=tag, rm=True, forcerm=True, decode=True
-        ):
+        for event in api.build(**what, rm=True, forcerm=True, decode=True):
             if "error" in event:
-                raise Problem(
-                    "environment-failed", reason="the Dockerfile failed.", hint="Mend it.", evidence=str(event["error"])
-                )
-            last = str(event.get("stream", "")).strip() or last
-            if event.get("stream", "").strip():
-                log(last)
+                why = str(event["error"])
+                raise Problem("environment-failed", reason="the Dockerfile failed.", hint="Mend it.", evidence=why)
+            if line := str(event.get("stream", "")).strip():
+                log(line)
     return tag

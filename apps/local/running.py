@@ -17,8 +17,9 @@ from apps.builds.domain import Runnable
 from apps.compute import probe
 from apps.compute.domain import Recipe, causes
 from apps.compute.domain.recipes import OWNER, driver
-from apps.compute.domain.sizes import Size, machine
+from apps.compute.domain.sizes import machine
 from apps.compute.drivers.base import Driver, Handle, Mount, Network, Observation, ReplicaSpec, Resources, State
+from apps.compute.quantities import Size
 from apps.core.errors import Problem
 from apps.endpoints.contents import contents_of
 from apps.endpoints.models import OnlineDeployment
@@ -166,12 +167,10 @@ def state(record: Record) -> tuple[str, Observation]:
 def invoke(record: Record, body: bytes, *, timeout_s: float) -> tuple[int, bytes]:
     """(status, body) of one request. Raises Problem when nobody answers."""
     seen = record.back_end.observe(record.handle)
+    if seen.state is State.EXITED:
+        raise why(record, seen)
     if seen.state is not State.RUNNING or not seen.address:
-        raise (
-            why(record, seen)
-            if seen.state is State.EXITED
-            else Problem("conflict", reason=f"{record.name} does not run: create it again.")
-        )
+        raise Problem("conflict", reason=f"{record.name} does not run or does not listen yet; see portway local show.")
     link = probe.connection(seen.address, timeout_s=timeout_s)
     try:
         link.request("POST", record.spec.score_path, body, {"Content-Type": "application/json"})

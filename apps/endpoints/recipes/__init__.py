@@ -9,7 +9,7 @@ from django.conf import settings
 from apps.builds.domain import Runnable
 from apps.compute import domain as compute
 from apps.compute.domain import Recipe
-from apps.compute.domain.sizes import Size
+from apps.compute.quantities import Size
 from apps.core.durations import duration_ms
 from apps.endpoints.contents import Contents, contents_of
 from apps.endpoints.models import OnlineDeployment
