@@ -44,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         match = PATH.fullmatch(address.path)
         path = match[1] if match else ""
         one = ONE.fullmatch(path)
+        self.began = False
         try:
             if path in PLAIN:
                 self._pass(address.path, "")
@@ -54,6 +55,9 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._refuse(HTTPStatus.FORBIDDEN, "only worker and controller may ask this of the container engine")
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if self.began:  # part of an answer is out: an end that comes too early is all that can be told
+                self.close_connection = True
+                return
             self._refuse(HTTPStatus.BAD_GATEWAY, f"the container engine does not answer: {error}")
 
     do_HEAD = do_GET  # noqa: N815 -- the base's name
@@ -97,6 +101,7 @@ class Handler(BaseHTTPRequestHandler):
             for name in ("Content-Type", "Api-Version", "Ostype", "Docker-Experimental"):
                 if value := answer.getheader(name):
                     self.send_header(name, value)
+            self.began = True
             self.end_headers()
             while piece := answer.read1(PIECE):
                 self.wfile.write(piece)

@@ -27,7 +27,8 @@ from apps.registry.modules import Import, Source
 from apps.registry.scripts import root_of
 
 MOST_MODULES = 50  # of the user's own that are read
-MODULE_BYTES = 1_000_000
+MODULE_BYTES = 200_000
+READ_BYTES = 1_000_000  # of all of them
 MOST_NAMES = 50_000  # of an environment
 PTH_BYTES = 65_536
 LOCK_BYTES = 1_000_000
@@ -64,7 +65,7 @@ def _read(served: Served) -> list[Source]:
     script = served.scoring_script
     folder = (root_of(served.code) / script).parent
     found: list[Source] = []
-    waiting, seen = [script], {script}
+    waiting, seen, room = [script], {script}, READ_BYTES
     while waiting and len(found) < MOST_MODULES:
         name = waiting.pop(0)
         try:
@@ -75,8 +76,9 @@ def _read(served: Served) -> list[Source]:
         for each in source.imports:
             file = _module_file(folder, each.top) if each.sure else None
             path = file.relative_to(root_of(served.code)).as_posix() if file else ""
-            if path and path not in seen:
+            if file and path not in seen and room > 0:
                 seen.add(path)
+                room -= file.stat().st_size
                 waiting.append(path)
     return found
 

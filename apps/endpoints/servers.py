@@ -95,7 +95,7 @@ def _check_grpc(served: Served) -> None:
     text = served.properties.get(GRPC_PORT, "")
     if not text:
         return
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= PORT_MOST):
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(PORT_MOST)) and 1 <= int(text) <= PORT_MOST):
         raise Problem("bad-field", field=target, reason=f"must be a port, 1 to {PORT_MOST}", target=target)
     if server_of(served) is not Server.CONTAINER:
         reason = "is for images with an inference_config; Triton speaks gRPC by itself"

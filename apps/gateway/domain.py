@@ -198,8 +198,9 @@ def desired() -> tuple[envoy.Endpoint, ...]:
     for key in EndpointKey.objects.only("endpoint", "slot", "salt", "digest"):
         digests.setdefault(key.endpoint, {})[key.digest] = key.slot
         salts[key.endpoint] = key.salt
-    return tuple(
-        envoy.Endpoint(
+    found = []
+    for route in Route.objects.all():
+        endpoint = envoy.Endpoint(
             name=route.endpoint,
             auth=(
                 envoy.KeyAuth(salts.get(route.endpoint, ""), digests.get(route.endpoint, {}))
@@ -213,8 +214,13 @@ def desired() -> tuple[envoy.Endpoint, ...]:
             public=route.public,
             workspace=route.workspace,
         )
-        for route in Route.objects.all()
-    )
+        try:
+            envoy.check([endpoint])
+        except ValueError as error:  # one endpoint that cannot be told must not keep all others from being published
+            log.warning("gateway.route_left_out", endpoint=route.endpoint, workspace=route.workspace, reason=str(error))
+            continue
+        found.append(endpoint)
+    return tuple(found)
 
 
 def _deployment(name: str, data: dict[str, Any]) -> envoy.Deployment:

@@ -14,6 +14,8 @@ from apps.builds import domain as builds
 from apps.core.errors import Problem
 from apps.endpoints import domain, servers
 from apps.endpoints.domain import DeploymentSpec
+from apps.gateway import domain as gateway
+from apps.gateway.models import Route
 from apps.registry import storage
 from apps.registry.domain import register_environment, register_model
 from apps.registry.enums import ModelType
@@ -175,6 +177,7 @@ def test_microsofts_server_falls_back_where_its_pins_fit_nothing(world):
         ({servers.GRPC_PORT: "x"}, servers.GRPC_PORT),
         ({servers.GRPC_PORT: "0"}, servers.GRPC_PORT),
         ({servers.GRPC_PORT: "9" * 40}, servers.GRPC_PORT),
+        ({servers.GRPC_PORT: "0000801234"}, servers.GRPC_PORT),
         ({servers.GRPC_PORT: "8001"}, servers.GRPC_PORT),  # no container
     ],
 )
@@ -184,3 +187,15 @@ def test_properties_that_name_no_server_are_refused(world, properties, field):
             endpoint=world.endpoint(), name="blue", spec=world.spec(properties=properties), actor=world.actor
         )
     assert field in raised.value.target
+
+
+def test_a_route_that_cannot_be_told_keeps_no_other_from_being_published(world):
+    """Whoever brought it about: the others' routes, keys and repairs go on reaching the gateway."""
+    world.endpoint()
+    world.endpoint("other")
+    bad = {"replica_set": None, "concurrency": 1, "request_timeout_ms": -1, "session": "", "ready_path": "/readyz"}
+    Route.objects.filter(endpoint="iris").update(deployments={"blue": bad})
+    assert [each.name for each in gateway.desired()] == ["other"]
+    third = world.endpoint("third")
+    assert world.fresh(third).state == "Succeeded"
+    assert world.score("third", key="nonsense")[0] == 401

@@ -54,7 +54,6 @@ def assemble(
         mem_bytes=size.mem_bytes,
         gpus=size.gpus,
         image=runnable.image,
-        egress=deployment.egress,
         start_deadline_s=settings.START_DEADLINE_S,
         liveness_s=liveness_s(deployment.liveness_probe),
         labels={
@@ -63,7 +62,7 @@ def assemble(
             "endpoint": deployment.endpoint.name,
             "deployment": deployment.name,
         },
-        **({"probe_s": probe_s(deployment)} | values),
+        **({"probe_s": probe_s(deployment), "egress": deployment.egress} | values),
     )
 
 

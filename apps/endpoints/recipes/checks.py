@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from apps.endpoints.models import OnlineDeployment
+from apps.endpoints.servers import Server, server_of
 
 AZURE_QUEUE_WAIT_MS = 500  # what comes when nobody asked for anything
 
@@ -18,6 +19,8 @@ def without_effect(deployment: OnlineDeployment, driver: str) -> list[str]:
         found.append("maxQueueWait is not used: what waits, waits until the request timeout.")
     if deployment.app_insights_enabled:
         found.append("appInsightsEnabled is not used: the gateway counts and logs every request.")
+    if driver != "docker" and deployment.egress and server_of(deployment) is Server.TRITON:
+        found.append("Triton gets no network in a process: others could reach its ports. In a container it would.")
     if driver != "docker" and deployment.environment is not None and deployment.environment.image:
         found.append(f"Image {deployment.environment.image} is not used: process compute runs the packages alone.")
     return found

@@ -67,6 +67,8 @@ def triton(_deployment: OnlineDeployment, runnable: Runnable, parts: Parts) -> V
         return asked | {"argv": argv, "port": http, "grpc_port": grpc, "image_user": True}
     python = parts.add_runtime(runnable)
     parts.env["PORTWAY_TRITON_MODELS"] = repository
+    if not runnable.image:  # its ports are on loopback, which processes that may reach out share with each other
+        asked["egress"] = False
     return asked | {"argv": (python, f"{RUNTIME}/triton/launch.py"), "grpc_port": TRITON_PORTS[1]}
 
 
