@@ -312,7 +312,10 @@ class DockerDriver:
         labels = [f"{options.INSTALLATION}={self.installation}", f"{options.OWNER}={owner}"]
         with self.engine.obeyed() as client:
             told = client.containers(all=True, filters={"label": labels})
-        found = {(handle.name, str(handle.data)): handle for handle in map(self._handle, told)}
+        # Labels are inherited from images, names are not: a build of such an image is no replica.
+        prefix = options.container_name(self.installation, "")
+        ours = [each for each in told if any(name.startswith(f"/{prefix}") for name in each["Names"] or ())]
+        found = {(handle.name, str(handle.data)): handle for handle in map(self._handle, ours)}
         return [handle for _, handle in sorted(found.items())]
 
     # -- finding containers
