@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from apps.compute.drivers.base import Mount, Network, ReplicaSpec, Resources, State
+from apps.compute.drivers import files
+from apps.compute.drivers.base import Handle, Mount, Network, ReplicaSpec, Resources, State
 from apps.compute.drivers.docker import DockerDriver, logs, networks, options, programs, usage, views
 from apps.compute.drivers.docker.engine import frames
 from apps.compute.drivers.docker.options import Place
@@ -266,3 +267,30 @@ def test_text_is_that_of_a_terminal():
     record = logs.Record(stamp(0), "stderr", b"10%\r100%\r\n")
     assert record.line().text == "100%"
     assert logs.Record(stamp(0), "stdout", b"\0a\xff\n").line().text == "a\ufffd"
+
+
+def test_a_socket_folder_used_as_a_disk_is_overfull(tmp_path):
+    deep = tmp_path / "a" / "b"
+    assert files.overfull(tmp_path / "none") is None
+    deep.mkdir(parents=True)
+    (deep / "small").write_bytes(b"x" * 4096)
+    assert files.overfull(tmp_path) is None
+    (deep / "large").write_bytes(b"x" * 2**20)
+    assert files.overfull(tmp_path).code == "socket_folder_full"
+    (deep / "large").unlink()
+    for number in range(files.MOST_ENTRIES):
+        (tmp_path / str(number)).touch()
+    assert files.overfull(tmp_path) == files.FULL
+
+
+def test_a_replica_with_an_overfull_socket_folder_is_ended(tmp_path, monkeypatch):
+    driver = DockerDriver("unix:///none.sock", "abc", "python:3.11-slim", tmp_path)
+    (tmp_path / "r1" / "s").mkdir(parents=True)
+    (tmp_path / "r1" / "s" / "data").write_bytes(b"x" * 2**21)
+    ended = []
+    found = views.Container("i", "portway-abc-r1", "running", "sha", "")
+    monkeypatch.setattr(driver, "_ours", lambda handle: found)
+    monkeypatch.setattr(driver.engine, "info", dict)
+    monkeypatch.setattr("apps.compute.drivers.docker.containers.end", lambda *given, **more: ended.append(given[1]))
+    seen = driver.observe(Handle("docker", "r1"))
+    assert (seen.state, seen.failure, ended) == (State.EXITED, files.FULL, [found])
