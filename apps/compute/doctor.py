@@ -187,7 +187,8 @@ RULES: Sequence[Rule] = (
         reason="The image is for another kind of processor.",
     ),
     rule(
-        r"(?:exec|executable file|bash|sh): (?P<path>\S{1,200}): (?:not found|no such file or directory|permission denied)",
+        r"(?:exec|executable file|bash|sh): (?P<path>\S{1,200}): "
+        r"(?:not found|no such file or directory|permission denied)",
         "Check the image's ENTRYPOINT and CMD, and that {path} is there and may be executed.",
     ),
     rule(

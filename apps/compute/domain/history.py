@@ -24,7 +24,8 @@ def last_handle(replica: Replica) -> Handle:
 def keep(replica: Replica, *, why: Why, seen: Observation | None = None, reason: Problem | None = None) -> None:
     """Keep the life that has just ended; does nothing when it is kept already, or never began.
 
-    A full disk, or a log that cannot be read, must hold up neither a restart nor a deletion: then the log is lost, and we say so.
+    A full disk, or a log that cannot be read, must hold up neither a restart nor a deletion: then the log is lost, and
+    we say so.
     """
     if replica.started_at is None:
         return
