@@ -6,12 +6,14 @@ Each rule was met in a broken project below `tests/broken`, or is a message that
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 LOOKED_AT = 200  # of the last lines
-READ = 2000  # characters of a line: what is longer is data
+READ = 500  # characters of a line: what is longer is data
 LONGEST = 400
+MOST_S = 0.2  # of looking at one log: its lines are written by strangers, and none may cost more
 
 # What people import is not always what they install.
 PACKAGE_OF = {
@@ -66,14 +68,14 @@ RULES: Sequence[Rule] = (
     ),
     rule(
         r"node array from the pickle has an incompatible dtype"
-        r"|Can't get attribute '(?P<name>[^']+)' on <module '(?P<module>sklearn[^']*)'"
+        r"|Can't get attribute '(?P<name>[^']{1,200})' on <module '(?P<module>sklearn[^']*)'"
         r"|No module named '(?:sklearn\.(?:externals|\w+\.\w+_?|ensemble\.\w+|tree\.tree|linear_model\.\w+))'",
         "Install the version of scikit-learn that the model was saved with, or save it again with the installed one.",
         code="model-load",
         reason="The model was saved with another version of scikit-learn than the one installed.",
     ),
     rule(
-        r"Can't get attribute '(?P<name>[^']+)' on <module '(?:__main__|__mp_main__)'",
+        r"Can't get attribute '(?P<name>[^']{1,200})' on <module '(?:__main__|__mp_main__)'",
         "Move {name} to a module that both training and the scoring script import, and save the model again.",
         code="model-load",
         reason="The pickle needs {name}, which was defined in the script or notebook that saved it.",
@@ -92,15 +94,15 @@ RULES: Sequence[Rule] = (
         reason="The model was saved by a newer Python.",
     ),
     rule(
-        r"ModuleNotFoundError: No module named '(?P<module>[^']+)'",
+        r"ModuleNotFoundError: No module named '(?P<module>[^']{1,200})'",
         "Add {package} to the environment, or the module to the code folder.",
     ),
     rule(
-        r"ImportError: cannot import name '(?P<name>[^']+)' from '(?P<module>[^']+)'",
+        r"ImportError: cannot import name '(?P<name>[^']{1,200})' from '(?P<module>[^']{1,200})'",
         "The installed version of {package} has no {name}: pin the version your code was written for.",
     ),
     rule(
-        r"ImportError: (?P<library>lib\S+?\.so\S*): cannot open shared object file",
+        r"ImportError: (?P<library>lib[\w.+-]{1,80}): cannot open shared object file",
         "The system library {library} is missing: build the environment from a Dockerfile that installs it, "
         "or take a package that brings it (opencv-python-headless instead of opencv-python).",
     ),
@@ -110,12 +112,12 @@ RULES: Sequence[Rule] = (
         reason="A package needs {libc}, which this image does not have.",
     ),
     rule(
-        r"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<path>[^']+)'",
+        r"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<path>[^']{1,200})'",
         "{path} is not there. Build paths from os.environ['AZUREML_MODEL_DIR']; a registered folder is a level in it.",
         lists_model=True,
     ),
     rule(
-        r"IsADirectoryError: \[Errno 21\] Is a directory: '(?P<path>[^']+)'",
+        r"IsADirectoryError: \[Errno 21\] Is a directory: '(?P<path>[^']{1,200})'",
         "{path} is a folder: name the file in it.",
         lists_model=True,
     ),
@@ -132,7 +134,7 @@ RULES: Sequence[Rule] = (
         "init() is called without an argument: read settings from environment variables instead.",
     ),
     rule(
-        r"Model is missing inputs (?P<names>\[[^\]]*\])",
+        r"Model is missing inputs (?P<names>\[[^\]]{0,300}\])",
         "Send every column that the model's signature names; missing are {names}.",
     ),
     rule(
@@ -153,7 +155,7 @@ RULES: Sequence[Rule] = (
         "Is {name} an environment variable? Give it in environment_variables.",
     ),
     rule(
-        r"(?:Read-only file system|OSError: \[Errno 30\]).*?(?:'(?P<path>[^']+)')?",
+        r"(?:Read-only file system|OSError: \[Errno 30\])",
         "Only /tmp can be written to: set caches there, e.g. HF_HOME, MPLCONFIGDIR or TRANSFORMERS_CACHE to /tmp.",
         reason="The server tried to write to a read-only folder.",
     ),
@@ -168,8 +170,8 @@ RULES: Sequence[Rule] = (
         reason="The server tried to listen on a port that is taken.",
     ),
     rule(
-        r"^(?!.*pinned_memory_manager)"  # Triton says so everywhere, and goes on
-        r".*(?:Torch not compiled with CUDA enabled|Found no NVIDIA driver|CUDA driver version is insufficient)",
+        r"^(?!.{0,400}pinned_memory_manager)"  # Triton says so everywhere, and goes on
+        r".{0,400}(?:Torch not compiled with CUDA enabled|Found no NVIDIA driver|CUDA driver version is insufficient)",
         "Load the model on the CPU (map_location='cpu'), or choose an instance type with a graphics card.",
         reason="The code asks for CUDA, which this instance does not have.",
     ),
@@ -185,33 +187,34 @@ RULES: Sequence[Rule] = (
         reason="The image is for another kind of processor.",
     ),
     rule(
-        r"(?:exec|executable file|bash|sh): (?P<path>\S+): (?:not found|no such file or directory|permission denied)",
+        r"(?:exec|executable file|bash|sh): (?P<path>\S{1,200}): "
+        r"(?:not found|no such file or directory|permission denied)",
         "Check the image's ENTRYPOINT and CMD, and that {path} is there and may be executed.",
     ),
     rule(
-        r"The program (?P<path>\S+) is not in the image",
+        r"The program (?P<path>\S{1,200}) is not in the image",
         "Check the image's ENTRYPOINT and CMD, and that {path} is there and may be executed.",
     ),
     rule(
-        r"ONNXRuntimeError.*(?:INVALID_PROTOBUF|Protobuf parsing failed)",
+        r"ONNXRuntimeError.{0,200}(?:INVALID_PROTOBUF|Protobuf parsing failed)",
         "Export or upload the ONNX file again: it is not whole, or it is another kind of file.",
         code="model-load",
         reason="A model file is no ONNX model.",
     ),
     rule(
-        r"Error parsing text-format inference\.ModelConfig: (?P<where>.*)",
+        r"Error parsing text-format inference\.ModelConfig: (?P<where>.{0,200})",
         "Correct config.pbtxt at {where}.",
         code="model-load",
         reason="The config.pbtxt of a model cannot be read ({where}).",
     ),
     rule(
-        r"Poll failed for model directory '(?P<name>[^']+)': (?!failed to read text proto)",
+        r"Poll failed for model directory '(?P<name>[^']{1,200})': (?!failed to read text proto)",
         "Correct config.pbtxt of {name}, or the files beside it.",
         code="model-load",
         reason="Triton did not take the model {name}.",
     ),
     rule(
-        r"\b(?P<name>[A-Z][A-Z0-9_]+) is '(?P<value>[^']*)'; set it to a whole number",
+        r"\b(?P<name>[A-Z][A-Z0-9_]{1,80}) is '(?P<value>[^']{0,200})'; set it to a whole number",
         "Correct {name} in environment_variables.",
     ),
     rule(
@@ -219,7 +222,7 @@ RULES: Sequence[Rule] = (
         "The server runs without rights: listen above port 1024 and write below /tmp only.",
     ),
     rule(
-        r"(?:chown|setuid|setgid|setgroups|initgroups)\b.*(?:Operation not permitted|failed \(1)",
+        r"(?:chown|setuid|setgid|setgroups|initgroups)\b.{0,200}(?:Operation not permitted|failed \(1)",
         "Containers have no rights of root here: give the image a USER of its own, as the unprivileged variants of "
         "official images do.",
         reason="The server tried to use rights of root that it does not have.",
@@ -240,9 +243,12 @@ SIGNALS = {
 
 
 def diagnose(evidence: str, lines: Sequence[str]) -> Diagnosis | None:
-    """The first rule that fits the evidence, else the latest line that any rule fits; None when none does."""
+    """The first rule that fits the evidence, else the latest line that any rule fits; None when none does in time."""
+    deadline = time.monotonic() + MOST_S
     for line in (evidence, *reversed(lines[-LOOKED_AT:])):
         for each in RULES:
+            if time.monotonic() > deadline:
+                return None
             match = each.pattern.search(line[:READ])
             if match:
                 return _filled(each, match, line)

@@ -18,6 +18,7 @@ from apps.core.models import Operation
 from apps.core.operations import Run, handles
 from apps.endpoints import environments, preflight, recipes
 from apps.endpoints.domain import record_traffic
+from apps.endpoints.domain.capacity import hold_running
 from apps.endpoints.enums import ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
@@ -44,6 +45,7 @@ def _deployment_failed(operation: Operation, problem: Problem) -> None:
     for stale in _other_sets(deployment):
         with suppress(leases.LeaseTaken):  # the controller's sweep of leftovers stops it later
             compute.halt(stale)
+    hold_running(deployment)
 
 
 def _ended_as(problem: Problem) -> ProvisioningState:
@@ -209,6 +211,7 @@ def update_deployment(run: Run) -> None:
         compute.reconcile(fresh, wait_s=10.0)
         gateway.publish_or_fail()
         compute.stop_draining(fresh)
+        hold_running(deployment)
 
 
 @handles("online-deployment.delete", steps=("route", "stop"))

@@ -26,8 +26,11 @@ log = structlog.get_logger(__name__)
 
 @every(1.0, "replicas")
 def repair_replicas() -> None:
-    """Restart what died, and publish when addresses changed."""
-    changed = False
+    """Restart what died, and publish when addresses changed.
+
+    At once, before anything of another deployment is started: the engine gives the address of a container that ended
+    to the next one, and no route may still name it then.
+    """
     for deployment in OnlineDeployment.objects.exclude(serving=None).select_related("serving", "endpoint__workspace"):
         try:
             moved = deployment.serving is not None and compute.reconcile(deployment.serving)
@@ -35,10 +38,8 @@ def repair_replicas() -> None:
             log.exception("replicas.repair_failed", deployment=deployment.topic)
             continue
         if moved:
-            changed = True
+            publish_routes()
             events.changed(deployment.endpoint.workspace.name, deployment.endpoint.topic, deployment.topic)
-    if changed:
-        publish_routes()
 
 
 @every(5.0, "routes")

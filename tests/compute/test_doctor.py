@@ -1,5 +1,9 @@
 """Every rule of the doctor, on the words that packages and programs really use."""
 
+import itertools
+import time
+from types import SimpleNamespace
+
 import pytest
 
 from apps.compute import doctor
@@ -81,3 +85,34 @@ HOSTILE = ["x" * 200_000, "chown" * 40_000, "ONNXRuntimeError" * 12_000, "A_" * 
 def test_a_hostile_line_is_read_in_no_time(line):
     """The timeout of the test is what fails where a pattern takes quadratic time."""
     assert doctor.diagnose("", [line] * 20) is None
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "lib.so",
+        "ImportError: lib",
+        "chown ",
+        "ONNXRuntimeError",
+        "sh: ",
+        "exec: a",
+        "A",
+        "A_",
+        "CUDA pinned",
+        "Can't get attribute '",
+        "The program ",
+        "FileNotFoundError: [Errno 2] No such file or directory: '",
+    ],
+)
+def test_crafted_lines_cost_next_to_nothing(word):
+    lines = [word * (100_000 // len(word))] * doctor.LOOKED_AT
+    began = time.monotonic()
+    doctor.diagnose(lines[0], lines)
+    assert time.monotonic() - began < 2 * doctor.MOST_S
+
+
+def test_a_diagnosis_that_takes_too_long_is_none(monkeypatch):
+    line = "NameError: name 'np' is not defined"
+    assert doctor.diagnose(line, []) is not None
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(monotonic=itertools.count(step=1).__next__))
+    assert doctor.diagnose(line, []) is None

@@ -7,13 +7,14 @@ import pytest
 from django.utils import timezone
 
 from apps.compute import domain
-from apps.compute.domain import Recipe, replicas
+from apps.compute.domain import Recipe, replicas, sets
 from apps.compute.drivers.fake import Fault
 from apps.compute.enums import ReplicaState
 from apps.compute.models import InstanceType, Replica
 from apps.compute.probe import Answer
 from apps.core import leases
 from apps.core.errors import Problem
+from apps.core.models import Lease
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -249,3 +250,31 @@ def test_a_set_of_which_all_are_held_is_no_success():
     domain.scale(made, 3)
     settle(made)
     assert states(made) == [(0, "held"), (1, "held"), (2, "ready")]
+
+
+def test_a_round_whose_lease_was_lost_ends(monkeypatch):
+    replica_set = make(desired=3)
+    began = []
+    advance = sets.advance
+
+    def slow(replica, looked):
+        began.append(replica.index)
+        Lease.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+        advance(replica, looked)
+
+    monkeypatch.setattr(sets, "advance", slow)
+    domain.reconcile(replica_set)
+    assert began == [0]
+
+
+def test_each_step_of_a_round_has_the_lease_for_its_whole_time(monkeypatch):
+    replica_set = make(desired=2)
+    left = []
+
+    def advance(replica, looked):
+        left.append((Lease.objects.get().expires_at - timezone.now()).total_seconds())
+        Lease.objects.update(expires_at=timezone.now() + timedelta(seconds=5))
+
+    monkeypatch.setattr(sets, "advance", advance)
+    domain.reconcile(replica_set)
+    assert [seconds > sets.LEASE_S - 5 for seconds in left] == [True, True]

@@ -7,6 +7,7 @@ from django.db import OperationalError
 
 from apps.compute import domain
 from apps.compute.domain import Recipe
+from apps.compute.drivers.base import DriverUnavailable
 from apps.compute.models import Replica, ReplicaSet
 from apps.core.errors import Problem
 from apps.monitoring import logs
@@ -147,3 +148,18 @@ def test_the_same_name_in_another_workspace_begins_with_nothing():
     mine, theirs = ReplicaLog.objects.get(workspace="lab"), ReplicaLog.objects.get(workspace="other")
     assert mine.replica == theirs.replica
     assert texts(theirs).count("starting x") == texts(mine).count("starting x") == 1
+
+
+def test_a_log_that_cannot_be_read_does_not_hold_up_the_restart(fake, monkeypatch):
+    made = up(desired=2)
+    first = Replica.objects.get(index=0)
+
+    def unreadable(*_args, **_more):
+        raise DriverUnavailable("the log is broken")
+
+    monkeypatch.setattr(fake, "logs", unreadable)
+    monkeypatch.setattr(fake, "read", unreadable)
+    fake.replicas[first.name].end(1)
+    domain.reconcile(made)
+    first.refresh_from_db()
+    assert (first.state, first.reason["code"], first.restarts) == ("backoff", "server-ended", 1)

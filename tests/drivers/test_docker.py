@@ -427,8 +427,9 @@ def test_a_start_interrupted_after_creation_is_finished(containers, engine):
 
 def test_unknown_containers_of_ours_are_listed_and_can_be_removed(containers, engine):
     labels = {options.INSTALLATION: containers.driver.installation, options.OWNER: "tests"}
-    engine.containers.create(BASE_IMAGE, "true", labels=labels | {options.REPLICA: "../../etc"})
-    engine.containers.create(BASE_IMAGE, "true", labels=labels)
+    names = [options.container_name(containers.driver.installation, each) for each in ("odd", "unnamed")]
+    engine.containers.create(BASE_IMAGE, "true", name=names[0], labels=labels | {options.REPLICA: "../../etc"})
+    engine.containers.create(BASE_IMAGE, "true", name=names[1], labels=labels)
     found = containers.driver.list(owner="tests")
     assert len(found) == 2
     for handle in found:

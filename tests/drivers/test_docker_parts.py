@@ -1,12 +1,15 @@
 """The parts of the Docker driver that ask no engine: options, marks in logs, what its words mean."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from apps.compute.drivers.base import Mount, Network, ReplicaSpec, Resources, State
-from apps.compute.drivers.docker import logs, networks, options, programs, usage, views
+from apps.compute.drivers import files
+from apps.compute.drivers.base import Handle, Mount, Network, ReplicaSpec, Resources, State
+from apps.compute.drivers.docker import DockerDriver, logs, networks, options, programs, usage, views
 from apps.compute.drivers.docker.engine import frames
 from apps.compute.drivers.docker.options import Place
 
@@ -84,6 +87,34 @@ def test_the_digest_tells_specs_apart_and_nothing_else(monkeypatch):
 
 def test_a_label_of_the_spec_cannot_pass_for_one_of_ours():
     assert options.labels(spec(labels={"installation": "x", "portway.owner": "y"}), PLACE)["portway.owner"] == "portway"
+
+
+def test_nothing_of_ours_is_inherited_from_an_image():
+    told = options.labels(spec(), PLACE)
+    assert told["portway.port"] == told["portway.build"] == ""
+    assert all(told[name] for name in ("portway.installation", "portway.owner", "portway.replica", "portway.spec"))
+
+
+@pytest.mark.parametrize(
+    ("told", "port"),
+    [
+        ("8000", "8000"),
+        ("65535", "65535"),
+        *((each, "") for each in ("", "0", "65536", "080", "80@host", "8\n", "\u0668", "-1", "99999")),
+    ],
+)
+def test_only_ports_are_taken_from_a_label(told, port):
+    assert views.Container("i", "n", "running", "sha", "", labels={"portway.port": told}).port == port
+
+
+def test_only_containers_of_our_names_are_listed(tmp_path, monkeypatch):
+    driver = DockerDriver("unix:///none.sock", "abc", "python:3.11-slim", tmp_path)
+    labels = {"portway.replica": "r1"}
+    names = [["/portway-abc-r1"], ["/portway-abc-odd"], ["/portway-build-1"], ["/quiet_gauss"], []]
+    told = [{"Id": f"id{index}", "Names": each, "Labels": labels} for index, each in enumerate(names)]
+    client = SimpleNamespace(containers=lambda **more: told)
+    monkeypatch.setattr(driver.engine, "obeyed", lambda: nullcontext(client))
+    assert {handle.data.get("id") for handle in driver.list(owner="portway")} == {None, "id1"}
 
 
 @pytest.mark.parametrize(
@@ -236,3 +267,30 @@ def test_text_is_that_of_a_terminal():
     record = logs.Record(stamp(0), "stderr", b"10%\r100%\r\n")
     assert record.line().text == "100%"
     assert logs.Record(stamp(0), "stdout", b"\0a\xff\n").line().text == "a\ufffd"
+
+
+def test_a_socket_folder_used_as_a_disk_is_overfull(tmp_path):
+    deep = tmp_path / "a" / "b"
+    assert files.overfull(tmp_path / "none") is None
+    deep.mkdir(parents=True)
+    (deep / "small").write_bytes(b"x" * 4096)
+    assert files.overfull(tmp_path) is None
+    (deep / "large").write_bytes(b"x" * 2**20)
+    assert files.overfull(tmp_path).code == "socket_folder_full"
+    (deep / "large").unlink()
+    for number in range(files.MOST_ENTRIES):
+        (tmp_path / str(number)).touch()
+    assert files.overfull(tmp_path) == files.FULL
+
+
+def test_a_replica_with_an_overfull_socket_folder_is_ended(tmp_path, monkeypatch):
+    driver = DockerDriver("unix:///none.sock", "abc", "python:3.11-slim", tmp_path)
+    (tmp_path / "r1" / "s").mkdir(parents=True)
+    (tmp_path / "r1" / "s" / "data").write_bytes(b"x" * 2**21)
+    ended = []
+    found = views.Container("i", "portway-abc-r1", "running", "sha", "")
+    monkeypatch.setattr(driver, "_ours", lambda handle: found)
+    monkeypatch.setattr(driver.engine, "info", dict)
+    monkeypatch.setattr("apps.compute.drivers.docker.containers.end", lambda *given, **more: ended.append(given[1]))
+    seen = driver.observe(Handle("docker", "r1"))
+    assert (seen.state, seen.failure, ended) == (State.EXITED, files.FULL, [found])

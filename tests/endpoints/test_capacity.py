@@ -13,8 +13,8 @@ from apps.compute.models import ComputeTarget, InstanceType, Replica, ReplicaSet
 from apps.compute.quantities import GIB
 from apps.core.errors import Problem
 from apps.core.models import Operation
-from apps.endpoints import domain, reconcile, servers
-from apps.endpoints.domain import DeploymentSpec
+from apps.endpoints import domain, operations, reconcile, servers
+from apps.endpoints.domain import DeploymentSpec, capacity
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from tests.factories import make_deployment, make_endpoint, make_environment, make_model
 
@@ -129,6 +129,23 @@ def again(deployment, **changes):
     deployment.refresh_from_db()
     operation = domain.update_deployment(deployment=deployment, spec=domain.spec_of(deployment, **changes), actor=None)
     Operation.objects.filter(pk=operation.pk).update(state="succeeded")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_serves_stays_held_until_it_has_gone(blue):
+    ReplicaSet.objects.update(spec={"cpu_milli": 1000, "mem_bytes": GIB, "gpus": 0})
+    again(blue, instance_count=1)
+    assert held() == (2000, 2)  # a smaller number is only asked for
+    operation = Operation.objects.order_by("-created_at").first()
+    operations._deployment_failed(operation, Problem("canceled"))
+    assert held() == (2000, 2)
+    again(blue, instance_count=4)
+    operations._deployment_failed(operation, Problem("canceled"))
+    assert held() == (2000, 2)
+    ReplicaSet.objects.update(desired=1)
+    blue.refresh_from_db()
+    capacity.hold_running(blue)
+    assert held() == (1000, 1)
 
 
 @pytest.mark.django_db(transaction=True)

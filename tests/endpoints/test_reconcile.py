@@ -49,6 +49,17 @@ def test_one_deployment_that_cannot_be_repaired_does_not_stop_the_others(workspa
     assert seen == [broken.serving_id, fine.serving_id]
 
 
+def test_what_changed_is_published_before_the_next_deployment_may_start_something(workspace, monkeypatch):
+    endpoint = make_endpoint(workspace, "iris")
+    for name in ("a1b", "b2c"):
+        make_deployment(endpoint, name)
+    done = []
+    monkeypatch.setattr(compute, "reconcile", lambda replica_set: done.append(replica_set.owner_key) or True)
+    monkeypatch.setattr(reconcile, "publish_routes", lambda: done.append("published"))
+    reconcile.repair_replicas()
+    assert done == ["iris/a1b", "published", "iris/b2c", "published"]
+
+
 def test_leftovers_are_stopped_and_what_serves_or_is_worked_on_is_not(workspace):
     busy, idle = make_endpoint(workspace, "busy"), make_endpoint(workspace, "idle")
     make_operation(busy)

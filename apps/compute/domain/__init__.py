@@ -9,6 +9,7 @@ from apps.compute.domain.ledger import (
     release_unowned,
     reservation,
     reserve,
+    reserve_running,
     size_held,
     told,
 )
@@ -115,6 +116,7 @@ __all__ = [
     "replica_name",
     "reservation",
     "reserve",
+    "reserve_running",
     "restart_replica",
     "save_instance_type",
     "save_target",

@@ -6,12 +6,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from apps.compute import doctor
-from apps.compute.domain.recipes import Recipe, last_line, logs
+from apps.compute.domain.recipes import Recipe, logs
 from apps.compute.drivers.base import Observation
 from apps.compute.models import Replica
 from apps.compute.probe import Answer
 from apps.core.errors import Problem
+
+log = structlog.get_logger(__name__)
 
 PERMANENT = {"script-import", "script-function", "script-init", "model-load"}  # trying again changes nothing
 SAID_AS_IT_IS = PERMANENT | {"out-of-memory"}
@@ -33,7 +37,7 @@ def why_ended(replica: Replica, seen: Observation) -> Problem:
 
 def told(seen: Observation, name: str, lines: Sequence[str], *, recipe: Recipe, ready: bool) -> Problem:
     """`lines`: the end of its log. `ready`: whether it has been, in this life."""
-    last = next((line[:400] for line in reversed(lines) if line.strip()), "")
+    last = _last(lines)
     if seen.oom:
         return Problem("out-of-memory", deployment=name, limit=f"{recipe.mem_bytes // 2**20} MiB", evidence=last)
     if seen.failure is not None:
@@ -86,7 +90,8 @@ def refused(replica: Replica, said: str) -> Problem:
 def never_ready(replica: Replica, ready: Answer) -> Problem:
     """For a server that runs and does not answer as it should."""
     limit = int(replica.set.spec["start_deadline_s"])
-    found = doctor.diagnose("", _lines(replica))
+    lines = _lines(replica)
+    found = doctor.diagnose("", lines)
     hint = found.hint if found else ""
     if ready.status == NOT_FOUND:
         hint = "The server runs, but has nothing at this path: correct the readiness route of the inference_config."
@@ -95,9 +100,18 @@ def never_ready(replica: Replica, ready: Answer) -> Problem:
             "Nothing listens on this port: let the server listen there, on 0.0.0.0 and not on 127.0.0.1, "
             "or correct the port in the inference_config."
         )
-    evidence = "; ".join(filter(None, [ready.said, found.evidence if found else last_line(replica)]))
+    evidence = "; ".join(filter(None, [ready.said, found.evidence if found else _last(lines)]))
     return Problem("not-ready", deployment=replica.set.owner_key, seconds=limit, evidence=evidence, hint=hint)
 
 
+def _last(lines: Sequence[str]) -> str:
+    return next((line[:400] for line in reversed(lines) if line.strip()), "")
+
+
 def _lines(replica: Replica) -> list[str]:
-    return [line.text for line in logs(replica, tail=doctor.LOOKED_AT)]
+    """The end of its log; nothing when that cannot be read now: the reason must not hang on it."""
+    try:
+        return [line.text for line in logs(replica, tail=doctor.LOOKED_AT)]
+    except Problem as problem:
+        log.warning("replica.log_unread", replica=replica.name, owner=replica.set.owner_key, reason=problem.message)
+        return []

@@ -7,7 +7,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from apps.compute.domain.recipes import driver, handle_of
-from apps.compute.drivers.base import Handle, Observation
+from apps.compute.drivers.base import DriverUnavailable, Handle, Observation
 from apps.compute.models import Replica
 from apps.core.errors import Problem
 from apps.monitoring import logs
@@ -24,7 +24,8 @@ def last_handle(replica: Replica) -> Handle:
 def keep(replica: Replica, *, why: Why, seen: Observation | None = None, reason: Problem | None = None) -> None:
     """Keep the life that has just ended; does nothing when it is kept already, or never began.
 
-    A full disk must hold up neither a restart nor a deletion: then the log is lost, and we say so.
+    A full disk, or a log that cannot be read, must hold up neither a restart nor a deletion: then the log is lost, and
+    we say so.
     """
     if replica.started_at is None:
         return
@@ -50,7 +51,7 @@ def keep(replica: Replica, *, why: Why, seen: Observation | None = None, reason:
     )
     try:
         logs.keep(life, lambda after: back_end.read(handle, after=after))
-    except (OSError, DatabaseError) as error:
+    except (OSError, DatabaseError, DriverUnavailable, Problem) as error:
         if connection.in_atomic_block and isinstance(error, DatabaseError):
             raise  # the transaction is lost: who began it must know
         log.warning("replica.log_lost", replica=replica.name, owner=replica.set.owner_key, reason=str(error))

@@ -14,6 +14,7 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Sum
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -166,10 +167,13 @@ def _amounts(size: Size, instances: int) -> dict[str, int]:
 
 
 @transaction.atomic
-def reserve(*, owner_key: str, workspace: Workspace, target: str, size: Size, instances: int) -> Reservation:
+def reserve(
+    *, owner_key: str, workspace: Workspace, target: str, size: Size, instances: int, keep: bool = False
+) -> Reservation:
     """Hold what a deployment needs from now on, in place of what it held; call it in the deployment's transaction.
 
-    Only what grows is checked: nobody is kept from asking for less, or for the same again.
+    Only what grows is checked: nobody is kept from asking for less, or for the same again. `keep`: what it held is
+    still in use, so of each amount the larger one is held until `reserve_running` says what is left.
 
     Raises Problem "no-capacity" or "quota"; then nothing has changed.
     """
@@ -189,9 +193,20 @@ def reserve(*, owner_key: str, workspace: Workspace, target: str, size: Size, in
         line = ledger.quota_line(amount)
         if line.limit is not None and wanted[amount] > max(had[amount], line.limit - line.used):
             raise _over_quota(line, wanted[amount] - had[amount], had[amount], workspace)
+    if keep:
+        wanted = {amount: max(had[amount], value) for amount, value in wanted.items()}
     values = {"workspace": workspace, "target": target, **wanted}
     row, _made = Reservation.objects.update_or_create(owner_key=owner_key, defaults=values)
     return row
+
+
+@transaction.atomic
+def reserve_running(owner_key: str, *, target: str, size: Size, instances: int) -> None:
+    """Hold exactly what runs, unchecked: it is there already."""
+    every_target(lock=True)
+    Reservation.objects.filter(owner_key=owner_key).update(
+        target=target, changed_at=timezone.now(), **_amounts(size, instances)
+    )
 
 
 def _no_capacity(line: Line, asked: int, here: int, target: str) -> Problem:

@@ -67,13 +67,13 @@ def reconcile(replica_set: ReplicaSet, *, wait_s: float = 0.0) -> bool:
     call `stop_draining`.
     """
     try:
-        with leases.held(f"replica-set/{replica_set.pk}", ttl_s=LEASE_S, wait_s=wait_s):
-            return _reconcile(replica_set)
+        with leases.held(f"replica-set/{replica_set.pk}", ttl_s=LEASE_S, wait_s=wait_s) as grant:
+            return _reconcile(replica_set, grant)
     except leases.LeaseTaken:
         return False
 
 
-def _reconcile(replica_set: ReplicaSet) -> bool:
+def _reconcile(replica_set: ReplicaSet, grant: leases.Grant) -> bool:
     replica_set.refresh_from_db(fields=["desired"])
     before = addresses(replica_set.pk)
     rows = {replica.index: replica for replica in replica_set.replicas.select_related("set")}
@@ -85,6 +85,9 @@ def _reconcile(replica_set: ReplicaSet) -> bool:
     wanted = _wanted(states, replica_set.desired)
     looked = look(replica for index, replica in rows.items() if index in wanted)
     for index, replica in sorted(rows.items()):
+        if not _renewed(grant):  # a slow engine took so long that somebody else may be at it
+            log.warning("replicas.lease_lost", owner=replica_set.owner_key)
+            break
         if index in wanted:
             try:
                 advance(replica, looked.get(replica.pk))
@@ -93,6 +96,11 @@ def _reconcile(replica_set: ReplicaSet) -> bool:
         elif replica.state != ReplicaState.FAILED:  # halted: its log is what is left of it
             update(replica, state=ReplicaState.DRAINING)
     return addresses(replica_set.pk) != before
+
+
+def _renewed(grant: leases.Grant) -> bool:
+    """Whether the lease is still ours; then for LEASE_S more seconds, in which one replica's step is done."""
+    return leases.holds(grant) and leases.acquire(grant.name, holder=grant.holder, ttl_s=LEASE_S) is not None
 
 
 def _wanted(states: Mapping[int, str], desired: int) -> set[int]:

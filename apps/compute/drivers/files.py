@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import stat
@@ -14,6 +15,11 @@ from pathlib import Path
 from apps.compute.drivers.base import Failure
 
 FAILURE_BYTES = 64 * 1024
+MOST_BYTES, MOST_ENTRIES = 2**20, 64  # in a socket folder
+BLOCK = 512
+FULL = Failure(
+    "socket_folder_full", "The server wrote more than 1 MiB or 64 files to its folder of sockets: let it write to /tmp."
+)
 CODE_CHARS, MESSAGE_CHARS, EVIDENCE_CHARS = 80, 2000, 16_000
 
 
@@ -60,6 +66,29 @@ def share_socket(source: Path, link: Path) -> None:
             temporary.replace(link)
         # two names of one file: replacing does nothing then, and leaves both
         temporary.unlink(missing_ok=True)
+
+
+def overfull(folder: Path) -> Failure | None:
+    """Why a replica must be ended whose socket folder, on a disk of ours, is used for more than sockets and words."""
+    size = entries = 0
+    folders = [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as found:
+                inside = list(itertools.islice(found, MOST_ENTRIES + 1))
+        except PermissionError:  # closed by the replica: what it keeps there cannot be seen
+            return FULL
+        except OSError:
+            continue
+        entries += len(inside)
+        for each in inside:
+            with contextlib.suppress(OSError):  # gone just now
+                size += each.stat(follow_symlinks=False).st_blocks * BLOCK
+            if each.is_dir(follow_symlinks=False):
+                folders.append(Path(each.path))
+        if size > MOST_BYTES or entries > MOST_ENTRIES:
+            return FULL
+    return None
 
 
 def read_failure(path: Path) -> Failure | None:

@@ -217,6 +217,11 @@ class DockerDriver:
             return Observation(handle.name, State.GONE)
         about = views.isolation(found, self.engine.info())
         seen = Observation(handle.name, State.STARTING, started_at=found.started, isolation=about)
+        if full := self._folder(handle.name).overfull():
+            if found.living:
+                containers.end(self.engine, found, grace_s=0.0)
+            ended = datetime.fromtimestamp(time.time(), UTC) if found.living else found.ended
+            return dataclasses.replace(seen, state=State.EXITED, exit_code=views.KILLED, ended_at=ended, failure=full)
         if found.living:
             seen = dataclasses.replace(seen, oom=self._ran_out_of_memory(found))
             address = self._address(handle, found)
@@ -312,7 +317,10 @@ class DockerDriver:
         labels = [f"{options.INSTALLATION}={self.installation}", f"{options.OWNER}={owner}"]
         with self.engine.obeyed() as client:
             told = client.containers(all=True, filters={"label": labels})
-        found = {(handle.name, str(handle.data)): handle for handle in map(self._handle, told)}
+        # Labels are inherited from images, names are not: a build of such an image is no replica.
+        prefix = options.container_name(self.installation, "")
+        ours = [each for each in told if any(name.startswith(f"/{prefix}") for name in each["Names"] or ())]
+        found = {(handle.name, str(handle.data)): handle for handle in map(self._handle, ours)}
         return [handle for _, handle in sorted(found.items())]
 
     # -- finding containers

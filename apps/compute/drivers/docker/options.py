@@ -16,7 +16,8 @@ from apps.compute.drivers.base import SOCKET_DIR, ReplicaSpec
 
 INSTALLATION, OWNER, REPLICA = "portway.installation", "portway.owner", "portway.replica"
 SPEC = "portway.spec"  # digest of all it was made from
-PORT = "portway.port"  # where its server listens; missing: on its socket
+PORT = "portway.port"  # where its server listens; "": on its socket
+BUILD = "portway.build"  # of containers of builds, whose sweep must never find a replica
 OWN_LABEL = "portway.label."
 USER = 10001
 CPU_PERIOD_US = 100_000
@@ -70,10 +71,9 @@ def digest(spec: ReplicaSpec, place: Place) -> str:
 
 def labels(spec: ReplicaSpec, place: Place) -> dict[str, str]:
     own = {f"{OWN_LABEL}{key}": value for key, value in spec.labels.items()}
-    named = {INSTALLATION: place.installation, OWNER: spec.owner, REPLICA: spec.name}
-    if spec.port is not None:
-        named[PORT] = str(spec.port)
-    return own | named | {SPEC: digest(spec, place)}
+    named = {INSTALLATION: place.installation, OWNER: spec.owner, REPLICA: spec.name, SPEC: digest(spec, place)}
+    # Those without effect too: a container inherits what is missing from its image, which may be anybody's.
+    return own | named | {PORT: "" if spec.port is None else str(spec.port), BUILD: ""}
 
 
 def environment(spec: ReplicaSpec) -> dict[str, str]:

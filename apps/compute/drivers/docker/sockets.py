@@ -14,7 +14,7 @@ from apps.compute.drivers.base import (
     DriverUnavailable,
     Failure,
 )
-from apps.compute.drivers.files import is_socket, read_failure, share_socket
+from apps.compute.drivers.files import is_socket, overfull, read_failure, share_socket
 
 NAMES = (SOCKET_NAME, GRPC_SOCKET_NAME)
 
@@ -53,6 +53,9 @@ class SocketFolder:
         """After its server has ended, nobody shall connect to what is left."""
         for name in NAMES:
             (self.path / name).unlink(missing_ok=True)
+
+    def overfull(self) -> Failure | None:
+        return overfull(self.inside)
 
     def failure(self) -> Failure | None:
         return read_failure(self.inside / FAILURE_NAME)

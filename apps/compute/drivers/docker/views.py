@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ SIGNAL_BASE = 128
 SIGNALS = frozenset(int(number) for number in signal.Signals)
 KILLED = -int(signal.SIGKILL)
 NEVER = "0001-"
+PORT_TEXT = re.compile(r"[1-9][0-9]{0,4}")
+LAST_PORT = 65535
 START_RECORD_SECONDS = 30.0
 
 
@@ -51,8 +54,9 @@ class Container:
 
     @property
     def port(self) -> str:
-        """Where its server listens; "" when that is a socket."""
-        return self.labels.get(PORT, "")
+        """Where its server listens; "" when that is a socket. What is no port of TCP is none."""
+        told = self.labels.get(PORT, "")
+        return told if PORT_TEXT.fullmatch(told) and int(told) <= LAST_PORT else ""
 
 
 def container(told: dict[str, Any]) -> Container:
