@@ -15,6 +15,8 @@ from docker.utils.build import exclude_paths
 
 LONGEST = 1_000_000  # bytes of a Dockerfile
 LONGEST_PATH = 400
+LONGEST_JOINED = 100_000  # characters of an instruction with its continued lines
+LONGEST_NAME = 1000
 MOST_PATTERNS, MOST_STARS = 500, 6  # each pattern is tried on each file
 NAMED = 3  # words: image AS name
 INSTRUCTIONS = frozenset(
@@ -88,6 +90,9 @@ def statements(text: str) -> Iterator[Statement]:
             raise ContextError(f"line {number}: a continued line cannot begin with an instruction that names an image")
         begun = begun or number
         joined += line.removesuffix("\\")
+        if len(joined) > LONGEST_JOINED:
+            reason = f"the instruction is longer than {LONGEST_JOINED} characters; put what it does into a file"
+            raise ContextError(f"line {begun}: {reason}")
         if line.endswith("\\"):
             continue
         yield _statement(begun, number + 1, joined)
@@ -131,7 +136,8 @@ def images(text: str, arguments: Mapping[str, str]) -> list[str]:
 
 def _copied_from(each: Statement, stages: list[str]) -> list[str]:
     """The images of `--from`, which may also be the name or the number of a stage."""
-    if re.search(r"--\S*[\"'\\$]", each.rest) or (each.word == "ONBUILD" and "--from" in each.rest.lower()):
+    strange = any(word.startswith("--") and set(word) & set("\"'\\$") for word in each.rest.split())
+    if strange or (each.word == "ONBUILD" and "--from" in each.rest.lower()):
         raise ContextError(f"line {each.line}: --from takes a plain name, and not in ONBUILD")
     names = [value for flag, value in FLAG.findall(each.rest + " ") if flag.lower() == "from"]
     known = {*stages, *(str(number) for number in range(len(stages)))} - {""}
@@ -145,7 +151,8 @@ def _filled(text: str, values: Mapping[str, str], line: int) -> str:
             return match["word"] if known else ""
         return known or (match["word"] if match["sign"] == "-" else "")
 
-    name = VARIABLE.sub(value, text).strip("\"'")
+    name = VARIABLE.sub(value, text).strip("\"'") if len(text) <= LONGEST_NAME else ""
+    text = text[:LONGEST_PATH]
     if not name or "$" in name:
         raise ContextError(
             f"line {line}: the image {text!r} has no name here; give its ARG a value above the first FROM"
