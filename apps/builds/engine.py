@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 QUICK_S = 30.0
 SLACK_S = 60.0  # our own deadlines pass before the engine's client gives up
 POLL_S = 0.3
-LONGEST_OUTPUT = 20 * 2**20
+LONGEST_OUTPUT, LONGEST_LINE = 20 * 2**20, 10_000
 LABEL = "portway.build"  # containers of builds; the compute driver looks for other labels
 UNTIL = "portway.build.until"
 NOBODY = "65534:65534"
@@ -226,13 +226,13 @@ def _collect(output: Any, timeout_s: float, log: Log, check: Check) -> tuple[str
     out, rest, err = bytearray(), b"", []
     for chunk_out, chunk_err in follow(output, close=lambda: _close(output), check=check, timeout_s=timeout_s):
         if chunk_out and len(out) < LONGEST_OUTPUT:
-            out += chunk_out
+            out += chunk_out[: LONGEST_OUTPUT - len(out)]
         *lines, rest = (rest + (chunk_err or b"")).split(b"\n")
         for line in lines:
-            err.append(line.decode("utf-8", "replace"))
+            err.append(line[:LONGEST_LINE].decode("utf-8", "replace"))
             log(err[-1])
         del err[:-500]
-        rest = rest[-10_000:]
+        rest = rest[-LONGEST_LINE:]
     if rest:
         err.append(rest.decode("utf-8", "replace"))
         log(err[-1])
