@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import stat
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -118,6 +118,7 @@ def images(text: str, arguments: Mapping[str, str]) -> list[str]:
     stages: list[str] = []
     found: list[str] = []
     for each in statements(text):
+        _check_added(each)
         if each.word == "ARG" and not stages:
             name, _, default = each.rest.partition("=")
             values[name.strip()] = arguments.get(name.strip(), default.strip().strip("\"'"))
@@ -132,6 +133,35 @@ def images(text: str, arguments: Mapping[str, str]) -> list[str]:
     if not stages:
         raise ContextError("the Dockerfile has no FROM")
     return list(dict.fromkeys(found))
+
+
+def check_triggers(image: str, triggers: Sequence[str]) -> None:
+    """What an image asks of whoever builds on it follows the same rules. Raises ContextError."""
+    try:
+        for each in (each for trigger in triggers for each in statements(trigger)):
+            if each.word == "ONBUILD" or "--from" in each.rest.lower():
+                raise ContextError("--from is not supported there")  # noqa: TRY301
+            _check_added(each)
+            _copied_from(each, [])
+    except ContextError as error:
+        reason = f"image {image} has ONBUILD instructions that cannot be used: {error}; take a base image without them"
+        raise ContextError(reason) from None
+
+
+def _check_added(each: Statement) -> None:
+    """The engine fetches addresses itself, from the machine's own network. What may be one is refused."""
+    words = each.rest.split()
+    if each.word == "ONBUILD":
+        words = words[1:] if words[:1] and words[0].upper() == "ADD" else []
+    elif each.word != "ADD":
+        return
+    while words and words[0].startswith("--"):
+        words.pop(0)
+    sources = words if words and words[0].startswith("[") else words[:-1]
+    text = re.sub("[\"']", "", " ".join(sources))
+    if "://" in text or "git@" in text or "$" in text or "\\" in text:
+        reason = "ADD takes files of the build context only: no address, variable or backslash in a source"
+        raise ContextError(f"line {each.line}: {reason}; fetch with RUN curl or RUN pip instead")
 
 
 def _copied_from(each: Statement, stages: list[str]) -> list[str]:

@@ -155,6 +155,33 @@ def test_a_joined_line_that_is_too_long_is_refused():
         dockerfile.images("FROM a\nRUN x" + " \\\n yyyyyyyy" * 20_000, {})
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ADD http://localhost/ /x",
+        'ADD --chown=1:1 ["ht$A", "/x"]',
+        "ADD git@host:a/b /x",
+        "ADD $WHERE /x",
+        'ADD h"t"tp:"//"x /x',
+        "ADD http:\\//x /x",
+        "ONBUILD ADD http://localhost/ /x",
+    ],
+)
+def test_add_fetches_nothing(line):
+    with pytest.raises(ContextError, match="line 2: ADD takes files"):
+        dockerfile.images(f"FROM a\n{line}", {})
+    dockerfile.images("FROM a\nADD a.tar.gz b $HOME/\nRUN curl https://x", {})
+
+
+@pytest.mark.parametrize(
+    "trigger", ["COPY --from=evil / /", "ADD http://x /", "COPY --fr\\om=evil / /", "COPY \\\n--from=a / /"]
+)
+def test_triggers_of_a_base_image_follow_the_same_rules(trigger):
+    dockerfile.check_triggers("base", ["COPY . /app", "RUN pip install --from-nothing".replace("--from", "--no")])
+    with pytest.raises(ContextError, match="image base has ONBUILD"):
+        dockerfile.check_triggers("base", [trigger])
+
+
 def test_a_number_is_a_stage_for_copy_only():
     assert dockerfile.images("FROM a\nCOPY --from=0 / /\nCOPY --from=1 / /\nFROM 0", {}) == ["a", "1", "0"]
 
