@@ -188,7 +188,11 @@ def _run(spec: EnvironmentSpec, build: Build, context: IO[bytes], teller: Teller
                 tag=build.image,
                 buildargs=arguments(),
                 labels={images.BUILT_BY: settings.HOME.installation},  # each costs a step
-                container_limits={"memory": settings.BUILD_MEMORY, "memswap": settings.BUILD_MEMORY},
+                container_limits={
+                    "memory": settings.BUILD_MEMORY,
+                    "memswap": settings.BUILD_MEMORY,
+                    "cpushares": engine.SHARES,
+                },
                 network_mode=settings.BUILD_NETWORK,
                 timeout=limit + int(engine.SLACK_S),
             )
