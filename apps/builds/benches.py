@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,12 @@ from typing import Protocol
 from django.conf import settings
 
 from apps.builds import cache, engine, images, uv
-from apps.builds.engine import Job, NotStarted, TookTooLong
+from apps.builds.engine import ENGINE_TROUBLE, Job, NotStarted, TookTooLong
 from apps.builds.spec import Check, Log, digest
 from apps.core.errors import Problem
 
 UV = "/opt/portway/uv"
 CA = "/opt/portway/ca.pem"
-# what an engine says when it fails itself, whatever the image is
-ENGINE_TROUBLE = re.compile(r"create endpoint|networking|no space left|cgroup|overlay|daemon", re.IGNORECASE)
 
 
 class Bench(Protocol):

@@ -15,5 +15,6 @@ def by_model(model: ModelVersion) -> dict[str, str]:
     for name, field in (("conda.yaml", "conda_file"), ("requirements.txt", "requirements")):
         file = folder / name
         if file.is_file():
-            return {field: file.read_bytes()[:LIMIT].decode("utf-8", "replace")}
+            with file.open("rb") as stream:
+                return {field: stream.read(LIMIT).decode("utf-8", "replace")}
     return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import stat
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -15,6 +15,8 @@ from docker.utils.build import exclude_paths
 
 LONGEST = 1_000_000  # bytes of a Dockerfile
 LONGEST_PATH = 400
+LONGEST_JOINED = 100_000  # characters of an instruction with its continued lines
+LONGEST_NAME = 1000
 MOST_PATTERNS, MOST_STARS = 500, 6  # each pattern is tried on each file
 NAMED = 3  # words: image AS name
 INSTRUCTIONS = frozenset(
@@ -88,6 +90,9 @@ def statements(text: str) -> Iterator[Statement]:
             raise ContextError(f"line {number}: a continued line cannot begin with an instruction that names an image")
         begun = begun or number
         joined += line.removesuffix("\\")
+        if len(joined) > LONGEST_JOINED:
+            reason = f"the instruction is longer than {LONGEST_JOINED} characters; put what it does into a file"
+            raise ContextError(f"line {begun}: {reason}")
         if line.endswith("\\"):
             continue
         yield _statement(begun, number + 1, joined)
@@ -113,6 +118,7 @@ def images(text: str, arguments: Mapping[str, str]) -> list[str]:
     stages: list[str] = []
     found: list[str] = []
     for each in statements(text):
+        _check_added(each)
         if each.word == "ARG" and not stages:
             name, _, default = each.rest.partition("=")
             values[name.strip()] = arguments.get(name.strip(), default.strip().strip("\"'"))
@@ -129,9 +135,39 @@ def images(text: str, arguments: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def check_triggers(image: str, triggers: Sequence[str]) -> None:
+    """What an image asks of whoever builds on it follows the same rules. Raises ContextError."""
+    try:
+        for each in (each for trigger in triggers for each in statements(trigger)):
+            if each.word == "ONBUILD" or "--from" in each.rest.lower():
+                raise ContextError("--from is not supported there")  # noqa: TRY301
+            _check_added(each)
+            _copied_from(each, [])
+    except ContextError as error:
+        reason = f"image {image} has ONBUILD instructions that cannot be used: {error}; take a base image without them"
+        raise ContextError(reason) from None
+
+
+def _check_added(each: Statement) -> None:
+    """The engine fetches addresses itself, from the machine's own network. What may be one is refused."""
+    words = each.rest.split()
+    if each.word == "ONBUILD":
+        words = words[1:] if words[:1] and words[0].upper() == "ADD" else []
+    elif each.word != "ADD":
+        return
+    while words and words[0].startswith("--"):
+        words.pop(0)
+    sources = words if words and words[0].startswith("[") else words[:-1]
+    text = re.sub("[\"']", "", " ".join(sources))
+    if "://" in text or "git@" in text or "$" in text or "\\" in text:
+        reason = "ADD takes files of the build context only: no address, variable or backslash in a source"
+        raise ContextError(f"line {each.line}: {reason}; fetch with RUN curl or RUN pip instead")
+
+
 def _copied_from(each: Statement, stages: list[str]) -> list[str]:
     """The images of `--from`, which may also be the name or the number of a stage."""
-    if re.search(r"--\S*[\"'\\$]", each.rest) or (each.word == "ONBUILD" and "--from" in each.rest.lower()):
+    strange = any(word.startswith("--") and set(word) & set("\"'\\$") for word in each.rest.split())
+    if strange or (each.word == "ONBUILD" and "--from" in each.rest.lower()):
         raise ContextError(f"line {each.line}: --from takes a plain name, and not in ONBUILD")
     names = [value for flag, value in FLAG.findall(each.rest + " ") if flag.lower() == "from"]
     known = {*stages, *(str(number) for number in range(len(stages)))} - {""}
@@ -145,7 +181,8 @@ def _filled(text: str, values: Mapping[str, str], line: int) -> str:
             return match["word"] if known else ""
         return known or (match["word"] if match["sign"] == "-" else "")
 
-    name = VARIABLE.sub(value, text).strip("\"'")
+    name = VARIABLE.sub(value, text).strip("\"'") if len(text) <= LONGEST_NAME else ""
+    text = text[:LONGEST_PATH]
     if not name or "$" in name:
         raise ContextError(
             f"line {line}: the image {text!r} has no name here; give its ARG a value above the first FROM"

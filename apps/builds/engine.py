@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,10 +29,13 @@ log = structlog.get_logger(__name__)
 QUICK_S = 30.0
 SLACK_S = 60.0  # our own deadlines pass before the engine's client gives up
 POLL_S = 0.3
-LONGEST_OUTPUT = 20 * 2**20
+LONGEST_OUTPUT, LONGEST_LINE = 20 * 2**20, 10_000
 LABEL = "portway.build"  # containers of builds; the compute driver looks for other labels
 UNTIL = "portway.build.until"
 NOBODY = "65534:65534"
+SHARES = 512  # of the processors, when they are scarce: half of what a replica gets
+# what an engine says when it fails itself, whatever the image is
+ENGINE_TROUBLE = re.compile(r"create endpoint|networking|no space left|cgroup|overlay|daemon", re.IGNORECASE)
 _END = object()
 
 
@@ -204,6 +208,7 @@ def _create(api: Api, job: Job) -> str:
         mem_limit=job.memory,
         memswap_limit=job.memory,
         pids_limit=512,
+        cpu_shares=SHARES,
         init=True,
         log_config=LogConfig(type="json-file", config={"max-size": "20m", "max-file": "1"}),
     )
@@ -226,13 +231,13 @@ def _collect(output: Any, timeout_s: float, log: Log, check: Check) -> tuple[str
     out, rest, err = bytearray(), b"", []
     for chunk_out, chunk_err in follow(output, close=lambda: _close(output), check=check, timeout_s=timeout_s):
         if chunk_out and len(out) < LONGEST_OUTPUT:
-            out += chunk_out
+            out += chunk_out[: LONGEST_OUTPUT - len(out)]
         *lines, rest = (rest + (chunk_err or b"")).split(b"\n")
         for line in lines:
-            err.append(line.decode("utf-8", "replace"))
+            err.append(line[:LONGEST_LINE].decode("utf-8", "replace"))
             log(err[-1])
         del err[:-500]
-        rest = rest[-10_000:]
+        rest = rest[-LONGEST_LINE:]
     if rest:
         err.append(rest.decode("utf-8", "replace"))
         log(err[-1])
@@ -254,6 +259,18 @@ def remove(api: Api, container: str) -> None:
                 raise
 
 
+def _is_job(container: Mapping[str, Any]) -> bool:
+    """Replicas take over the labels of their images, whatever these say; our names they never have."""
+    here = settings.HOME.installation
+    ours = tuple(f"/portway-{kind}-{here}-" for kind in ("build", "probe"))
+    return any(name.startswith(ours) for name in container.get("Names") or [])
+
+
+def _until(labels: Mapping[str, str]) -> int:
+    text = labels.get(UNTIL, "")
+    return int(text) if re.fullmatch(r"[0-9]{1,12}", text) else 0
+
+
 def sweep() -> int:
     """Remove containers of builders that were killed, once their time is over; how many."""
     if not settings.DOCKER_URL:
@@ -262,7 +279,7 @@ def sweep() -> int:
     try:
         with connected() as api:
             for each in api.containers(all=True, filters={"label": f"{LABEL}={settings.HOME.installation}"}):
-                if int(each["Labels"].get(UNTIL, "0")) < time.time():
+                if _is_job(each) and _until(each["Labels"]) < time.time():
                     remove(api, each["Id"])
                     removed += 1
     except Problem as problem:

@@ -22,14 +22,23 @@ from apps.builds.dockerfile import ContextError
 from apps.builds.engine import TookTooLong
 from apps.builds.enums import BuildKind, BuildState
 from apps.builds.models import Build
-from apps.builds.spec import DOCKER, Check, EnvironmentSpec, Log, digest, lock_of
+from apps.builds.spec import (
+    DOCKER,
+    LINES_KEPT,
+    LINES_TOLD,
+    LONGEST_LINE,
+    Check,
+    EnvironmentSpec,
+    Log,
+    digest,
+    lock_of,
+)
 from apps.core.errors import Problem
 from apps.registry import storage
 
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 STEP = re.compile(r"Step (?P<number>\d+)/(?P<of>\d+) : (?P<what>.*)")
 LAYER = re.compile(r" ---> ([0-9a-f]{12})$")
-LONGEST_LINE, LINES_KEPT, LINES_TOLD = 2000, 4000, 50_000
 TELLS = re.compile(r"\berror\b|not found|no such|fatal|denied|cannot|failed|no matching|unable", re.IGNORECASE)
 SAYS_NOTHING = re.compile(r"^\s*$|^\[notice\]|^WARNING: |returned a non-zero code|^ ---> |^Removing intermediate")
 NETWORK = re.compile(
@@ -150,7 +159,8 @@ def _carried_out(spec: EnvironmentSpec, build: Build, teller: Teller, check: Che
         wanted = dockerfile.images(text, arguments())
         with engine.connected() as api:
             for name in (each for each in wanted if each not in given):
-                images.have(api, name, log=teller.tell, check=check)
+                found = images.inspect(api, images.have(api, name, log=teller.tell, check=check))
+                dockerfile.check_triggers(name, (found.get("Config") or {}).get("OnBuild") or [])
         with tempfile.TemporaryFile(dir=settings.HOME.uploads) as context:
             ca = bundle()
             ours = dockerfile.prepared(text, ca=bool(ca), arguments=arguments())
@@ -178,7 +188,11 @@ def _run(spec: EnvironmentSpec, build: Build, context: IO[bytes], teller: Teller
                 tag=build.image,
                 buildargs=arguments(),
                 labels={images.BUILT_BY: settings.HOME.installation},  # each costs a step
-                container_limits={"memory": settings.BUILD_MEMORY, "memswap": settings.BUILD_MEMORY},
+                container_limits={
+                    "memory": settings.BUILD_MEMORY,
+                    "memswap": settings.BUILD_MEMORY,
+                    "cpushares": engine.SHARES,
+                },
                 network_mode=settings.BUILD_NETWORK,
                 timeout=limit + int(engine.SLACK_S),
             )

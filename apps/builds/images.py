@@ -24,6 +24,7 @@ from runtime.overlay import ABI_PROBE, OLDEST
 BUILT_BY = "portway.built-by"  # the label of images that are made here
 PROBE_S = 20.0
 TELL_EVERY_S = 2.0
+KILLED = 137
 CANDIDATES = (
     "python3",
     "python",
@@ -39,6 +40,18 @@ WORD = re.compile(r"[A-Za-z0-9_.-]{0,80}", re.ASCII)
 UNREACHABLE = re.compile(
     r"no such host|dial tcp|i/o timeout|connection refused|TLS handshake|network is unreachable|deadline exceeded"
     r"|x509|server misbehaving|request canceled|EOF$",
+    re.IGNORECASE,
+)
+
+
+NO_PROGRAM = re.compile(
+    r"no such file|not found|exec format|permission denied|not a directory|is a directory", re.IGNORECASE
+)
+NO_ROOM = re.compile(r"no space left", re.IGNORECASE)
+BUSY = re.compile(r"toomanyrequests|too many requests|rate limit|\b(?:429|5\d\d)\b", re.IGNORECASE)
+MISSING = re.compile(
+    r"not found|manifest unknown|name unknown|no matching manifest|does not exist|denied|unauthorized"
+    r"|authentication required|no basic auth|\b40[134]\b",
     re.IGNORECASE,
 )
 
@@ -133,7 +146,15 @@ def pull(name: str, log: Log, check: Check) -> None:
 def _not_pulled(name: str, evidence: str) -> Problem:
     if UNREACHABLE.search(evidence):
         return Problem("image-unavailable", image=name, reason="its registry cannot be reached", evidence=evidence)
-    return Problem("image-missing", image=name, evidence=evidence)
+    if NO_ROOM.search(evidence):
+        return Problem("disk-full", evidence=evidence)
+    said = evidence.replace(name, "")  # a name may hold any number
+    if BUSY.search(said):
+        reason = "its registry is busy, failing or limits how much is pulled"
+        return Problem("image-unavailable", image=name, reason=reason, evidence=evidence)
+    if MISSING.search(said):
+        return Problem("image-missing", image=name, evidence=evidence)
+    return Problem("image-unavailable", image=name, reason="pulling it failed", evidence=evidence)
 
 
 class Progress:
@@ -192,9 +213,21 @@ def _ask(api: Api, image_id: str, python: str, check: Check) -> dict[str, Any] |
     try:
         with lock_of(digest(job.name), check):
             ended = engine.run(api, job, log=lambda _line: None, check=check)
-    except (NotStarted, TookTooLong):
+    except TookTooLong:
+        raise _not_looked(f"{python} in the image did not answer within {PROBE_S:.0f} s") from None
+    except NotStarted as error:
+        if engine.ENGINE_TROUBLE.search(str(error)) or not NO_PROGRAM.search(str(error)):
+            raise _not_looked(str(error)) from None
         return None
+    if ended.code == KILLED or ended.out_of_memory:
+        raise _not_looked(f"{python} in the image was killed before it answered")
     return understood(ended.out) if ended.code == 0 else None
+
+
+def _not_looked(evidence: str) -> Problem:
+    """What says nothing of the image, so it is asked again the next time."""
+    reason = "the container engine could not look into the image."
+    return Problem("driver-unavailable", reason=reason, evidence=evidence[:400])
 
 
 def understood(text: str) -> dict[str, Any] | None:

@@ -20,7 +20,19 @@ from apps.builds.enums import BuildKind, BuildState
 from apps.builds.explain import explain, hints
 from apps.builds.models import Build, Resolution
 from apps.builds.requirements import RequirementError, clean
-from apps.builds.spec import DOCKER, LOG_LIMIT, MARK, Check, EnvironmentSpec, Log, digest, lock_of
+from apps.builds.spec import (
+    DOCKER,
+    LINES_KEPT,
+    LINES_TOLD,
+    LOG_LIMIT,
+    LONGEST_LINE,
+    MARK,
+    Check,
+    EnvironmentSpec,
+    Log,
+    digest,
+    lock_of,
+)
 from apps.core import disk
 from apps.core.errors import Problem
 
@@ -114,22 +126,34 @@ def build(wanted: Request, bench: Bench, *, name: str, log: Log, check: Check) -
             "error": None,
         },
     )
-    lines: list[str] = []
-
-    def tee(line: str) -> None:
-        lines.append(line)
-        log(line)
-
+    tee = Tee(log)
     try:
         with lock_of(key, check):
             if not (path / MARK).exists():
                 install(path, lock, bench, tee, check)
     except BaseException as error:
-        ended(made, BuildState.FAILED, lines, error_json(error))
+        ended(made, BuildState.FAILED, tee.lines, error_json(error))
         raise
-    ended(made, BuildState.SUCCEEDED, lines, None)
+    ended(made, BuildState.SUCCEEDED, tee.lines, None)
     Resolution.objects.update_or_create(request_key=wanted.key, defaults={"build": made})
     return made
+
+
+class Tee:
+    """Passes lines on and keeps the last of them. An image's own programs may print for ever."""
+
+    def __init__(self, log: Log) -> None:
+        self.log, self.lines, self.told = log, list[str](), 0
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line[:LONGEST_LINE])
+        if len(self.lines) > LINES_KEPT:
+            del self.lines[: LINES_KEPT // 4]
+        self.told += 1
+        if self.told <= LINES_TOLD:
+            self.log(self.lines[-1])
+        elif self.told == LINES_TOLD + 1:
+            self.log("… it prints too much to be shown any further")
 
 
 def ended(build: Build, state: BuildState | str, lines: list[str], error: dict[str, Any] | None) -> None:

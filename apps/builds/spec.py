@@ -14,6 +14,7 @@ from django.conf import settings
 
 MARK = ".complete"
 LOG_LIMIT = 200_000
+LONGEST_LINE, LINES_KEPT, LINES_TOLD = 2000, 4000, 50_000  # of what a build prints
 DOCKER = "docker"
 
 Log = Callable[[str], None]

@@ -18,7 +18,7 @@ RESOLVE_S = 300.0
 INSTALL_S = 1800.0
 VENV_S = 60.0
 PROBE_S = 10.0
-LAST_LINES = 60
+LAST_LINES, LINES_KEPT, LONGEST_OUTPUT = 60, 500, 20 * 2**20
 OLDEST = (3, 10)  # what the scoring server runs on, see runtime/overlay.py
 KEEP = (
     "PATH",
@@ -108,6 +108,7 @@ def _pump(
 ) -> tuple[list[str], list[str]]:
     out: list[str] = []
     err: list[str] = []
+    size = 0
     with selectors.DefaultSelector() as selector:
         for stream, lines in ((process.stdout, out), (process.stderr, err)):
             if stream is not None:
@@ -124,6 +125,11 @@ def _pump(
                 key.data.append(line.rstrip("\n"))
                 if key.data is err:
                     log(line.rstrip("\n"))
+                    del err[:-LINES_KEPT]
+                    continue
+                size += len(line)
+                if size > LONGEST_OUTPUT:
+                    raise UvError("uv prints too much")
     process.wait(timeout=10)
     return out, err
 

@@ -49,6 +49,7 @@ IMAGE = re.compile(
 )
 LONGEST_IMAGE = 255
 OURS = "portway"
+HUB = ("docker.io/", "index.docker.io/")
 
 
 def check_image(text: str) -> str:
@@ -61,10 +62,18 @@ def check_image(text: str) -> str:
     reason = ""
     if match is None:
         reason = "must be the name of an image, such as registry.example/team/image:1.0 (lower case, at most 255)"
-    elif match["repository"] == "sha256":
+    elif (repository := _familiar(match["repository"])) == "sha256":
         reason = "must be the name of an image, not an id"
-    elif match["repository"].split("/")[0] == OURS:
+    elif repository.split("/")[0] == OURS:
         reason = "names an image that was built here; use its environment instead"
     if match is None or reason:
         raise Problem("bad-field", field="image", reason=reason, target="image")
     return text if match["tag"] or match["digest"] else f"{text}:latest"
+
+
+def _familiar(repository: str) -> str:
+    """The name as an engine shortens it: the hub's own address says nothing."""
+    host, _, rest = repository.partition("/")
+    if f"{host.lower()}/" in HUB:
+        repository = rest
+    return repository.removeprefix("library/")

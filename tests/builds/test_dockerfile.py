@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tarfile
+import time
 
 import pytest
 
@@ -136,6 +138,48 @@ def test_what_builders_read_differently_is_refused(text):
 )
 def test_every_way_to_write_from_is_seen(text):
     assert dockerfile.images(text, {})[-1] == "evil"
+
+
+@pytest.mark.parametrize(
+    "text", ["FROM a\nCOPY " + "-" * 99_000 + " / /", "FROM " + "${a:-" * 19_000, "FROM a\nCOPY " + "--a " * 24_000]
+)
+def test_no_line_takes_long_to_read(text):
+    began = time.process_time()
+    with contextlib.suppress(ContextError):
+        dockerfile.images(text, {})
+    assert time.process_time() - began < 0.5
+
+
+def test_a_joined_line_that_is_too_long_is_refused():
+    with pytest.raises(ContextError, match="line 2: the instruction is longer than 100000 characters"):
+        dockerfile.images("FROM a\nRUN x" + " \\\n yyyyyyyy" * 20_000, {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ADD http://localhost/ /x",
+        'ADD --chown=1:1 ["ht$A", "/x"]',
+        "ADD git@host:a/b /x",
+        "ADD $WHERE /x",
+        'ADD h"t"tp:"//"x /x',
+        "ADD http:\\//x /x",
+        "ONBUILD ADD http://localhost/ /x",
+    ],
+)
+def test_add_fetches_nothing(line):
+    with pytest.raises(ContextError, match="line 2: ADD takes files"):
+        dockerfile.images(f"FROM a\n{line}", {})
+    dockerfile.images("FROM a\nADD a.tar.gz b $HOME/\nRUN curl https://x", {})
+
+
+@pytest.mark.parametrize(
+    "trigger", ["COPY --from=evil / /", "ADD http://x /", "COPY --fr\\om=evil / /", "COPY \\\n--from=a / /"]
+)
+def test_triggers_of_a_base_image_follow_the_same_rules(trigger):
+    dockerfile.check_triggers("base", ["COPY . /app", "RUN pip install --from-nothing".replace("--from", "--no")])
+    with pytest.raises(ContextError, match="image base has ONBUILD"):
+        dockerfile.check_triggers("base", [trigger])
 
 
 def test_a_number_is_a_stage_for_copy_only():

@@ -16,11 +16,12 @@ from apps.registry.models import EnvironmentVersion
 
 MOST_S = 3600.0
 PIECE = 1 << 18
+LEASE_S, RENEW_S = 60.0, 15.0
 
 
 def download(*, version: EnvironmentVersion, kind: str, actor: Any) -> HttpResponseBase:
     """The answer that carries the file. Raises what `domain.export` raises, and "busy"."""
-    grant = leases.acquire(f"package-export/{actor.pk}", holder=leases.new_holder(), ttl_s=MOST_S + 60)
+    grant = leases.acquire(f"package-export/{actor.pk}", holder=leases.new_holder(), ttl_s=LEASE_S)
     if grant is None:
         raise Problem("busy", subject="an export of yours", kind="package.export")
     try:
@@ -45,10 +46,14 @@ class Sending(StreamingHttpResponse):
     async def _stream(self, parts: Iterator[bytes], grant: leases.Grant) -> AsyncIterator[bytes]:
         self.grant = None
         deadline = time.monotonic() + MOST_S
+        renewed = time.monotonic()
         try:
             while piece := await sync_to_async(_piece)(parts):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"not sent within {MOST_S:.0f} s")
+                if time.monotonic() - renewed > RENEW_S:
+                    grant = await sync_to_async(_renewed)(grant)
+                    renewed = time.monotonic()
                 yield piece
         finally:
             await sync_to_async(_over)(parts, grant)
@@ -58,6 +63,14 @@ class Sending(StreamingHttpResponse):
         if self.grant is not None:
             leases.release(self.grant)
             self.grant = None
+
+
+def _renewed(grant: leases.Grant) -> leases.Grant:
+    """Raises TimeoutError when nothing was read for so long that the next export has begun."""
+    again = leases.acquire(grant.name, holder=grant.holder, ttl_s=LEASE_S)
+    if again is None:
+        raise TimeoutError("another export took its place")
+    return again
 
 
 def _piece(parts: Iterator[bytes]) -> bytes:

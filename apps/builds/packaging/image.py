@@ -60,15 +60,26 @@ def check_saved(package: Package) -> Build:
         reason = "its model is in no image"
         hint = "Package the model with mode copy, or export the build context and build it anywhere."
         raise Problem("unsupported", what="Exporting the image of this package", reason=reason, hint=hint)
-    if not _is_there(build):
+    if package.environment.build_context_id and imagebuild.secrets():
+        reason = "the Dockerfile it is based on was built with build arguments, and its history may hold their secrets"
+        hint = "Export the build context and build it where it is to run."
+        raise Problem("unsupported", what="Exporting the image of this package", reason=reason, hint=hint)
+    with engine.connected() as api:
+        _check_tag(api, build)
+    return build
+
+
+def _check_tag(api: engine.Api, build: Build) -> None:
+    """It is sent with its name, so the name must mean what we built."""
+    if not build.image_id or images.identify(api, build.image) != build.image_id:
         reason = "the container engine does not have it any more; a deployment on Docker compute builds it again"
         raise Problem("image-unavailable", image=build.image, reason=reason)
-    return build
 
 
 def saved(build: Build) -> Iterator[bytes]:
     """What `docker load` takes, chunk by chunk as the engine gives it."""
     with engine.connected(SAVE_S) as api:
+        _check_tag(api, build)
         parts = api.get_image(build.image, chunk_size=CHUNK)
         try:
             yield from parts
