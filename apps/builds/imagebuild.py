@@ -170,7 +170,7 @@ def _carried_out(spec: EnvironmentSpec, build: Build, teller: Teller, check: Che
             context.seek(0)
             return _run(spec, build, context, teller, check)
     except ContextError as error:
-        hint = "Mend the build context, then register a new version."
+        hint = "Mend the Dockerfile or its build context, then register a new version."
         raise Problem("environment-failed", reason=f"{error}.", hint=hint) from None
 
 
