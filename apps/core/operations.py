@@ -113,7 +113,10 @@ def start(
             )
     except IntegrityError:
         running = Operation.objects.filter(lock=lock, state__in=OperationState.live()).first()
-        raise Problem("busy", subject=target, kind=running.kind if running else "") from None
+        if running is None:  # it has ended this very moment
+            raise Problem("busy", subject=target, kind="") from None
+        evidence = f"operation {running.pk}"
+        raise Problem("busy", subject=running.target, kind=running.kind, evidence=evidence) from None
     audit.record(actor, kind, workspace=workspace, target=target, **(detail or {}), operation=str(operation.id))
     events.changed(workspace, f"operation:{operation.id}", target)
     wake(operation.id)

@@ -85,7 +85,7 @@ class Bench:
             name,
             owner,
             (self.python, "-u", f"{APP}/replica.py", *sockets, *(mode or ("serve",))),
-            {"NAME": name} | (env or {}),
+            {"NAME": name, "BENCH": self.base.name} | (env or {}),
             Resources(cpu, mem, pids),
             mounts=(Mount(str(self.base / "app"), APP), *self.python_mounts(), *mounts),
             labels=labels or {},
@@ -129,7 +129,8 @@ class Bench:
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 with contextlib.suppress(OSError):
                     where = (entry / "environ").read_bytes() + b"\0" + (entry / "cmdline").read_bytes()
-                    if f"\0NAME={name}\0".encode() in b"\0" + where or f"/{name}/spec.json".encode() in where:
+                    named = f"\0NAME={name}\0".encode() in b"\0" + where or f"/{name}/spec.json".encode() in where
+                    if named and self.base.name.encode() in where:  # another run may have one of that name
                         found.append(int(entry.name))
         return found
 

@@ -103,7 +103,7 @@ def bomb():
 
 def newest(folder, most=100):
     """A log line is no place for all that has piled up on a machine."""
-    return sorted(os.listdir(folder), key=lambda each: -os.lstat(os.path.join(folder, each)).st_ctime)[:most]
+    return sorted(os.listdir(folder), key=lambda each: -os.lstat(f"{folder}/{each}").st_ctime)[:most]
 
 
 def look():
