@@ -176,4 +176,7 @@ def spent(line: dict[str, Any]) -> Spent:
 
     body, wait = milliseconds("body_us"), milliseconds("wait_us")
     queue = max(0.0, wait - (body or 0.0)) if wait is not None else None
-    return Spent(body, queue, milliseconds("model_us"), milliseconds("answer_us"), float(number(line, "ms")))
+    model, answer = milliseconds("model_us"), milliseconds("answer_us")
+    # the gateway's total is cut to whole milliseconds: it is never less than what came one after the other
+    total = max(float(number(line, "ms")), (wait or 0.0) + (model or 0.0) + (answer or 0.0))
+    return Spent(body, queue, model, answer, total)
