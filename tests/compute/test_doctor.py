@@ -28,7 +28,7 @@ LINES = {
     "TypeError: Object of type ndarray is not JSON serializable": "tolist()",
     "Fatal Python error: Segmentation fault": "Native code crashed",
     "KeyError: 'MODEL_NAME'": "Is MODEL_NAME an environment variable?",
-    "OSError: [Errno 30] Read-only file system: '/root/.cache'": "Only /tmp can be written to",
+    "OSError: [Errno 30] Read-only file system: '/home/app/.cache'": "Only /tmp can be written to",
     "socket.gaierror: [Errno -3] Temporary failure in name resolution": "allow egress",
     "OSError: [Errno 98] Address already in use": "listen once",
     "AssertionError: Torch not compiled with CUDA enabled": "map_location='cpu'",
