@@ -1,4 +1,4 @@
-"""The Celery application. Its only task is `core.run_operation`; see apps/core/tasks.py."""
+"""The Celery application. Its tasks are wake-ups: see apps/core/tasks.py and apps/batch/tasks.py."""
 
 import os
 
@@ -8,4 +8,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
 app = Celery("portway")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["apps.core"])
+app.autodiscover_tasks(["apps.core", "apps.batch"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -68,6 +69,7 @@ INSTALLED_APPS = [
     "apps.builds",
     "apps.gateway",
     "apps.endpoints",
+    "apps.batch",
     "apps.api",
     "apps.studio",
     "apps.console",
@@ -274,6 +276,7 @@ LIMITS = {
 START_DEADLINE_S = env_int("PORTWAY_START_DEADLINE_S", 300)
 CURRENCY = os.environ.get("PORTWAY_CURRENCY", "USD")  # of the prices IT gives instance types; shown, never billed
 DEFAULT_DRIVER = os.environ.get("PORTWAY_DRIVER", "process")
+NODE_NAME = os.environ.get("PORTWAY_NODE_NAME", "") or socket.gethostname()[:60]  # of this machine among worker hosts
 PROCESS_COMPUTE = env_bool("PORTWAY_PROCESS_COMPUTE", default=True)  # off where parts do not share their processes
 HANDOUT = handout(BASE_DIR, os.environ.get("PORTWAY_HANDOUT", ""))  # what of Portway itself goes into replicas
 DOCKER_URL = docker_url()  # the container engine; empty: there is none, or it shall not be used

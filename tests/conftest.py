@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 
 from tests.browser import chromium, open_page  # noqa: F401 -- fixtures
-from tests.engine import docker_client, engine  # noqa: F401 -- fixtures
+from tests.engine import docker_client, engine, leave_no_network  # noqa: F401 -- fixtures
 
 SKIPPED: list[str] = []
 
@@ -29,6 +29,7 @@ def pytest_sessionfinish(session) -> None:
     if SKIPPED and os.environ.get("PORTWAY_REQUIRE_ALL") == "1":
         print("\nskipped, but everything must run here:", *SKIPPED, sep="\n  ")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    leave_no_network()
     home = getattr(settings, "TEST_HOME", None)
     if home is not None:
         shutil.rmtree(home, ignore_errors=True)

@@ -65,6 +65,14 @@ def clean(client):
                     print("left behind:", tag, error.explanation)
 
 
+def leave_no_network():
+    """Networks outlive their containers, and an engine has addresses for about thirty of them."""
+    url = engine_url()
+    if url:
+        with closing(docker.DockerClient(base_url=url, timeout=60)) as client:
+            client.networks.prune(filters={"label": f"portway.installation={live.HOME.installation}"})
+
+
 @pytest.fixture
 def engine(settings):
     """The engine's address; Portway uses it in this test. What the test leaves there is removed."""

@@ -47,6 +47,7 @@ class Handler:
     steps: tuple[str, ...]
     failed: Callable[[Operation, Problem], None] | None
     cancelable: bool = False
+    attempts: int = MAX_ATTEMPTS
 
 
 _handlers: dict[str, Handler] = {}
@@ -58,17 +59,18 @@ def handles(
     steps: tuple[str, ...],
     failed: Callable[[Operation, Problem], None] | None = None,
     cancelable: bool = False,
+    attempts: int = MAX_ATTEMPTS,
 ) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
     """Register the recipe of a kind.
 
     `failed` puts the target into its failed state, maybe more than once. `cancelable`: what the verb wrote may stay
-    without being carried out.
+    without being carried out. `attempts`: how often it may be interrupted before it is given up.
     """
 
     def register(function: Callable[[Run], None]) -> Callable[[Run], None]:
         if kind in _handlers:
             raise RuntimeError(f"two handlers for {kind}")
-        _handlers[kind] = Handler(function, steps, failed, cancelable)
+        _handlers[kind] = Handler(function, steps, failed, cancelable, attempts)
         return function
 
     return register
@@ -207,8 +209,8 @@ def _claim(operation_id: UUID, holder: str) -> Operation | None:
 
 def _attempt(handler: Handler, current: Run) -> Problem | None:
     try:
-        if current.operation.attempt > MAX_ATTEMPTS:
-            return Problem("attempts", count=MAX_ATTEMPTS)
+        if current.operation.attempt > handler.attempts:
+            return Problem("attempts", count=handler.attempts)
         handler.function(current)
     except Problem as problem:
         return problem
@@ -234,7 +236,7 @@ def _fail(handler: Handler, current: Run, problem: Problem) -> None:
         handler.failed(current.operation, problem)
     except Exception:
         log.exception("operation.clean_up_failed", target=current.operation.target)
-        if current.operation.attempt <= MAX_ATTEMPTS:
+        if current.operation.attempt <= handler.attempts:
             raise
 
 

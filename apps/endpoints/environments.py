@@ -79,7 +79,7 @@ def asked_by(deployment: OnlineDeployment, driver: str = "process") -> Environme
     if server_of(deployment) is Server.TRITON:
         return _for_triton(environment, driver)
     if environment is None:
-        return _of_mlflow_model(deployment.model)
+        return of_mlflow_model(deployment.model)
     return spec_of(environment)
 
 
@@ -92,7 +92,7 @@ def _for_triton(environment: EnvironmentVersion | None, driver: str) -> Environm
     return replace(spec, extra=tuple(declared.TRITON.split())) if spec.has_packages else spec
 
 
-def _of_mlflow_model(model: ModelVersion | None) -> EnvironmentSpec:
+def of_mlflow_model(model: ModelVersion | None) -> EnvironmentSpec:
     found = declared.by_model(model) if model is not None else {}
     if not found:
         raise Problem("environment-needed")

@@ -8,6 +8,7 @@ watches them, and the death of one ends all, for the same reason.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import importlib
 import os
@@ -183,5 +184,10 @@ def _unix_server(embed: Any, app: App, path: Path, shared: socket.socket | None,
             self._sfd = self._listener.fileno()
             if shared is None:
                 open_door(path)
+
+        async def shutdown(self, exit_code: int = 0) -> None:
+            """Its last act is to remove the socket; of several workers one may find it gone already."""
+            with contextlib.suppress(FileNotFoundError):
+                await super().shutdown(exit_code)
 
     return UnixServer(app, uds=path, **options)

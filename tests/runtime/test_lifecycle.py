@@ -135,7 +135,7 @@ def test_several_workers(launch):
     seen = {server.post({"pid": 1}).json for _ in range(40)}
     assert server.child.pid not in seen
     assert 1 <= len(seen) <= 2
-    assert server.stop() == 0
+    assert server.stop() == 0, server.log()
     assert all(not Path(f"/proc/{pid}").exists() for pid in seen)
 
 

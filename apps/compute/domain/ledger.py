@@ -166,17 +166,48 @@ def _amounts(size: Size, instances: int) -> dict[str, int]:
     }
 
 
+_makers: list[Callable[[], bool]] = []
+MOST_TAKEN = 50  # that one reservation may take from others
+
+
+def make_room_with(maker: Callable[[], bool]) -> None:
+    """Have `maker` give something back where capacity lacks; it tells whether it had something. In the transaction."""
+    _makers.append(maker)
+
+
 @transaction.atomic
 def reserve(
-    *, owner_key: str, workspace: Workspace, target: str, size: Size, instances: int, keep: bool = False
+    *,
+    owner_key: str,
+    workspace: Workspace,
+    target: str,
+    size: Size,
+    instances: int,
+    keep: bool = False,
+    preempts: bool = True,
 ) -> Reservation:
     """Hold what a deployment needs from now on, in place of what it held; call it in the deployment's transaction.
 
     Only what grows is checked: nobody is kept from asking for less, or for the same again. `keep`: what it held is
-    still in use, so of each amount the larger one is held until `reserve_running` says what is left.
+    still in use, so of each amount the larger one is held until `reserve_running` says what is left. `preempts`: what
+    others hold at low priority is taken for it.
 
     Raises Problem "no-capacity" or "quota"; then nothing has changed.
     """
+    asked = (owner_key, workspace, target, size, instances)
+    for _try in range(MOST_TAKEN if preempts else 0):
+        try:
+            return _reserve(*asked, keep=keep)
+        except Problem as problem:
+            if problem.code != "no-capacity" or not any(maker() for maker in _makers):
+                raise
+    return _reserve(*asked, keep=keep)
+
+
+@transaction.atomic
+def _reserve(
+    owner_key: str, workspace: Workspace, target: str, size: Size, instances: int, *, keep: bool
+) -> Reservation:
     ledger = Ledger(workspace, lock=True, without=owner_key)
     held = Reservation.objects.filter(owner_key=owner_key).first()
     wanted = _amounts(size, instances)
@@ -260,13 +291,15 @@ def driver_of(owner_key: str) -> str:
 
 
 @transaction.atomic
-def release_unowned(living: Callable[[Collection[str]], set[str]]) -> int:
+def release_unowned(living: Callable[[Collection[str]], set[str]], *, kind: str = "/") -> int:
     """Give back what is held for owners that are gone. `living`: which of some owners are there.
+
+    `kind`: what the keys of these owners have in them, "/" for deployments and ":" for nodes.
 
     Nobody can reserve meanwhile, so an owner that comes back just now keeps what it gets.
     """
     every_target(lock=True)
-    held = {each.owner_key: each for each in Reservation.objects.all()}
+    held = {each.owner_key: each for each in Reservation.objects.filter(owner_key__contains=kind)}
     lost = set(held) - living(set(held))
     for owner in sorted(lost):
         log.warning("reservation.unowned", owner=owner, target=held[owner].target, instances=held[owner].instances)

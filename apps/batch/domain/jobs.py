@@ -1,0 +1,227 @@
+"""Verbs on jobs: submit, cancel, try the failed parts again, archive."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from apps.accounts.models import Workspace
+from apps.batch.domain import pipelines
+from apps.batch.domain.specs import JobSpec, settings_of
+from apps.batch.engine import lifecycle, wake
+from apps.batch.enums import DeploymentType, JobState, JobType, MiniBatchState, ProvisioningState
+from apps.batch.models import BatchDeployment, BatchEndpoint, Job
+from apps.core import audit, operations
+from apps.core.errors import Problem
+from apps.core.models import Operation, OperationState
+from apps.registry import locations
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
+DATA_INPUTS = {"UriFolder", "UriFile"}
+BLOBS = "azureml://datastores/workspaceblobstore/paths"
+
+
+def invoke(
+    *, endpoint: BatchEndpoint, deployment: str | None, spec: JobSpec, actor: Any, request_id: str = ""
+) -> tuple[Job, bool]:
+    """Submit a job to an endpoint; (the job, whether it is new). The same `request_id` gives the same job.
+
+    Raises:
+        Problem: "not-found" for the deployment, "conflict" without any or for one that is not ready, "bad-field",
+            "input-missing", "exists".
+    """
+    if request_id and not REQUEST_ID.fullmatch(request_id):
+        reason = "must be 1 to 100 printable characters without spaces"
+        raise Problem("bad-field", field="repeatability-request-id", reason=reason)
+    if request_id and (found := _of_request(endpoint, request_id)) is not None:
+        return found, False
+    chosen = _deployment(endpoint, deployment)
+    job = _scoring_job(chosen, spec) if chosen.type == DeploymentType.MODEL else pipelines.job_of(chosen, spec)
+    job.request_id = request_id
+    job.created_by = actor if getattr(actor, "pk", None) else None
+    try:
+        with transaction.atomic():
+            submit(job, actor)
+    except IntegrityError:
+        if request_id and (found := _of_request(endpoint, request_id)) is not None:
+            return found, False
+        raise Problem("exists", kind="Job", name=job.name, target="name") from None
+    return job, True
+
+
+def _of_request(endpoint: BatchEndpoint, request_id: str) -> Job | None:
+    return Job.objects.filter(endpoint_name=endpoint.name, request_id=request_id).first()
+
+
+def _deployment(endpoint: BatchEndpoint, name: str | None) -> BatchDeployment:
+    rows = endpoint.deployments.select_related("endpoint__workspace", "cluster", "model", "code", "environment")
+    if name:
+        found = rows.filter(name__iexact=name).first()
+        if found is None:
+            raise Problem("not-found", kind="deployment", name=f"{endpoint.name}/{name}")
+    else:
+        found = rows.filter(pk=endpoint.default_deployment_id or 0).first()
+        if found is None:
+            reason = f"Endpoint {endpoint.name} has no default deployment; name one, or set the default."
+            raise Problem("conflict", reason=reason)
+    if found.state != ProvisioningState.SUCCEEDED:
+        raise Problem("conflict", reason=f"Deployment {found} is not ready: it is {found.get_state_display().lower()}.")
+    return found
+
+
+def _scoring_job(deployment: BatchDeployment, spec: JobSpec) -> Job:
+    endpoint = deployment.endpoint
+    inputs = _one_input(endpoint.workspace, spec)
+    settings = settings_of(deployment, spec.overrides)
+    if deployment.cluster is None:
+        raise Problem("conflict", reason=f"Deployment {deployment} has no compute.")
+    if settings.instance_count > deployment.cluster.max_nodes:
+        reason = (
+            f"is {settings.instance_count}; cluster {deployment.cluster} has at most {deployment.cluster.max_nodes}"
+        )
+        raise Problem("bad-field", field="resources.instanceCount", reason=reason, target="resources.instanceCount")
+    job = Job(
+        workspace=endpoint.workspace,
+        type=JobType.SCORING,
+        cluster=deployment.cluster,
+        model=deployment.model,
+        code=deployment.code,
+        environment=deployment.environment,
+        settings=settings.as_json(),
+        inputs=inputs,
+        **_common(deployment, spec),
+    )
+    job.outputs = {"score": _score_output(job, spec)}
+    return job
+
+
+def _common(deployment: BatchDeployment, spec: JobSpec) -> dict[str, Any]:
+    return {
+        "endpoint": deployment.endpoint,
+        "deployment": deployment,
+        "endpoint_name": deployment.endpoint.name,
+        "deployment_name": deployment.name,
+        "name": checked_name(spec.name),
+        "display_name": spec.display_name[:255],
+        "experiment_name": spec.experiment_name[:255],
+        "description": spec.description,
+        "tags": spec.tags,
+        "properties": spec.properties,
+    }
+
+
+def checked_name(name: str) -> str:
+    """The name, or one of our own. Raises Problem "bad-name"."""
+    if name and not NAME.fullmatch(name):
+        rule = "letters, digits, dashes and underscores; at most 255"
+        raise Problem("bad-name", kind="job", name=name, rule=rule, target="name")
+    return name or str(uuid.uuid4())
+
+
+def _one_input(workspace: Workspace, spec: JobSpec) -> dict[str, dict[str, Any]]:
+    """A model's job has exactly one input, of files (spec 7.1)."""
+    if len(spec.inputs) != 1:
+        reason = f"a model deployment takes exactly one input, not {len(spec.inputs)}"
+        raise Problem("bad-field", field="InputData", reason=reason, target="InputData")
+    name, given = next(iter(spec.inputs.items()))
+    if given.get("type") not in DATA_INPUTS:
+        reason = f"a model deployment takes UriFolder or UriFile, not {given.get('type')}"
+        raise Problem("bad-field", field=f"InputData.{name}", reason=reason, target=f"InputData.{name}")
+    check_data(workspace, given, f"InputData.{name}")
+    return {name: given}
+
+
+def check_data(workspace: Workspace, given: dict[str, Any], field: str) -> None:
+    """That an input of files is there, as far as that can be told at once. Raises Problem."""
+    location = locations.resolve(str(given.get("uri") or ""), workspace=workspace, actor=None, field=field)
+    kind = location.kind()
+    if kind is None:
+        raise Problem("input-missing", uri=given["uri"], target=field)
+    wanted = {"UriFolder": "folder", "UriFile": "file"}.get(given["type"], kind)
+    if kind != wanted:
+        raise Problem("bad-field", field=field, reason=f"{given['uri']} is a {kind}, not a {wanted}", target=field)
+
+
+def _score_output(job: Job, spec: JobSpec) -> dict[str, Any]:
+    """Where the results go: what the job asks for, else a folder of its own in the default datastore (wire 10)."""
+    if any(name != "score" for name in spec.outputs):
+        reason = "a model deployment has one output, named score"
+        raise Problem("bad-field", field="OutputData", reason=reason, target="OutputData")
+    given = spec.outputs.get("score") or {}
+    if not given.get("uri"):
+        return {"type": given.get("type") or "UriFolder", "uri": f"{BLOBS}/azureml/{job.run_id}/score"}
+    location = locations.resolve(given["uri"], workspace=job.workspace, actor=None, field="OutputData.score")
+    if location.datastore is None:
+        reason = "must be a path of a datastore"
+        raise Problem("bad-field", field="OutputData.score", reason=reason, target="OutputData.score")
+    return {"type": given.get("type") or "UriFolder", "uri": location.uri}
+
+
+def submit(job: Job, actor: Any) -> None:
+    """Write the row, its audit record and the operation that prepares it; in the caller's transaction."""
+    job.save(force_insert=True)
+    operations.start(
+        "job.prepare",
+        workspace=job.workspace.name,
+        target=job.topic,
+        lock=f"{job.topic}/{job.pk}/prepare",
+        actor=actor,
+        payload={"job": str(job.pk)},
+        resource_url=f"jobs/{job.name}",
+        detail={"endpoint": job.endpoint_name, "deployment": job.deployment_name},
+    )
+    lifecycle.changed(job)
+
+
+@transaction.atomic
+def cancel(*, job: Job, actor: Any) -> Job:
+    """Ask a job to stop; what is done is kept. Nothing happens when it is stopping already.
+
+    Raises Problem "job-ended".
+    """
+    if not job.live:
+        raise _ended(job, "there is nothing to cancel")
+    moved = lifecycle.move(job, JobState.CANCEL_REQUESTED, expect=(*lifecycle.BEFORE_NODES, *lifecycle.WITH_NODES))
+    if moved:
+        audit.record(actor, "job.cancel", workspace=job.workspace.name, target=job.topic)
+        for operation in _operations(job, "job.prepare"):
+            operations.cancel(operation, actor=actor)
+        wake.schedule()
+    job.refresh_from_db()
+    return job
+
+
+def _operations(job: Job, kind: str) -> Any:
+    return Operation.objects.filter(
+        kind=kind, lock__startswith=f"{job.topic}/{job.pk}/", state__in=OperationState.live()
+    )
+
+
+@transaction.atomic
+def retry_failed(*, job: Job, actor: Any) -> Job:
+    """Run only the failed mini-batches of an ended job again; what is done stays as it is.
+
+    Raises Problem "job-ended" when there is nothing to retry or the job is not a model's.
+    """
+    if job.live or job.type != JobType.SCORING:
+        raise _ended(job, "only an ended job of a model can be retried")
+    again = job.mini_batches.exclude(state=MiniBatchState.DONE)
+    count = again.count()
+    if not count:
+        raise _ended(job, "it has no failed mini-batches")
+    again.update(state=MiniBatchState.QUEUED, attempt=0, losses=0, error=None)
+    values = {"failed": 0, "failed_files": 0, "error": None, "outcome": "", "ended_at": None}
+    moved = lifecycle.move(job, JobState.QUEUED, expect=JobState.ended(), queued_at=timezone.now(), **values)
+    if moved:
+        audit.record(actor, "job.retry", workspace=job.workspace.name, target=job.topic, mini_batches=count)
+        wake.schedule()
+    return job
+
+
+def _ended(job: Job, what: str) -> Problem:
+    return Problem("job-ended", job=job.name, state=job.get_state_display().lower(), what=what)

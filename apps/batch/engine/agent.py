@@ -1,0 +1,196 @@
+"""The agent of a worker host: takes nodes that want a host, keeps their leases, runs a `Runner` for each with a job.
+
+One agent runs in every Celery worker. It learns by a message that there may be work, and looks every second anyway.
+What an earlier agent of this host left behind (killed, or cut off for too long) is stopped before anything is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.db import close_old_connections, connection, transaction
+from django.db.models import F, Sum
+from django.utils import timezone
+
+from apps.batch.engine import claims, nodes
+from apps.batch.engine.claims import Hold
+from apps.batch.engine.launch import OWNER
+from apps.batch.engine.runner import Runner
+from apps.batch.enums import NodeState
+from apps.batch.models import Host, Job, Node
+from apps.compute import domain as compute
+from apps.compute.drivers.base import DriverUnavailable
+from apps.core import leases
+
+log = structlog.get_logger(__name__)
+
+LOOK_S = 1.0
+SWEEP_EVERY = 10  # looks
+OVERCOMMIT = 2  # how many times the machine's memory its nodes may have, as other compute
+
+
+class Agent:
+    """Runs until `stop` is set. `wake` ends a pause early."""
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or settings.NODE_NAME
+        self.holder = leases.new_holder()
+        self.stop = threading.Event()
+        self.wake = threading.Event()
+        self._runners: dict[int, Runner] = {}
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        looks = 0
+        while not self.stop.is_set():
+            try:
+                self.look(sweep=looks % SWEEP_EVERY == 0)
+                looks += 1
+            except Exception:  # a database that is away for a moment; leases run out by themselves
+                log.exception("agent.failed", host=self.name)
+            finally:
+                close_old_connections()
+            self.wake.wait(LOOK_S)
+            self.wake.clear()
+        self._leave()
+        connection.close()
+
+    def look(self, *, sweep: bool = True) -> None:
+        """One round: sign of life, leases, leftovers, new nodes, new work."""
+        self._sign()
+        if sweep:
+            self._bury_predecessors()
+            self._sweep()
+        self._renew()
+        self._drop_preempted()
+        self._take_in()
+        self._set_to_work()
+
+    # -- presence
+
+    def _sign(self) -> None:
+        cpu, memory = compute.machine()
+        values = {"cpu_milli": cpu, "mem_bytes": memory, "seen_at": timezone.now()}
+        Host.objects.update_or_create(name=self.name, defaults=values)
+
+    def _renew(self) -> None:
+        """Idle nodes; those at work are renewed by their runners, who learn so that they were fenced."""
+        until = timezone.now() + timedelta(seconds=claims.LEASE_S)
+        Node.objects.filter(holder=self.holder, job=None).update(lease_until=until)
+
+    def _bury_predecessors(self) -> None:
+        """Nodes of a process of this host that is dead need not wait for their leases to run out."""
+        for node in Node.objects.filter(host=self.name).exclude(holder__in=["", self.holder]):
+            if not _alive(node.holder):
+                nodes.lose(node, "its worker ended")
+
+    def _sweep(self) -> None:
+        """Stop programs of this host that belong to no node as it is now."""
+        current = {f"{name}-t{token}" for name, token in Node.objects.values_list("name", "token")}
+        with self._lock:
+            current |= {f"{runner.hold.node}-t{runner.hold.token}" for runner in self._runners.values()}
+        for name in compute.drivers():
+            try:
+                driver = compute.driver(name)
+                for handle in driver.list(owner=OWNER):
+                    if handle.name not in current and self._mine(handle.name):
+                        log.warning("node.leftover", name=handle.name)
+                        driver.forget(handle)
+            except DriverUnavailable as error:
+                log.info("agent.not_swept", driver=name, reason=str(error))
+
+    def _mine(self, name: str) -> bool:
+        """Several hosts may share one container engine: what another one starts just now is not a leftover."""
+        node = Node.objects.filter(name=name.rpartition("-t")[0]).first()
+        return node is None or node.host in {"", self.name}
+
+    # -- nodes
+
+    def _take_in(self) -> None:
+        for node in Node.objects.filter(host="", state=NodeState.PREPARING).order_by("created_at"):
+            if not self._fits(node):
+                continue
+            now = timezone.now()
+            hit = Node.objects.filter(pk=node.pk, host="").update(
+                host=self.name,
+                holder=self.holder,
+                state=NodeState.IDLE,
+                idle_since=now,
+                lease_until=now + timedelta(seconds=claims.LEASE_S),
+            )
+            if hit:
+                nodes.schedule()
+
+    def _fits(self, node: Node) -> bool:
+        """Whether this machine has the memory for it; processors are shared."""
+        _cpu, memory = compute.machine()
+        taken = Node.objects.filter(host=self.name).aggregate(sum=Sum("mem_bytes"))["sum"] or 0
+        return bool(taken + node.mem_bytes <= memory * OVERCOMMIT)
+
+    def _drop_preempted(self) -> None:
+        for node in Node.objects.filter(holder=self.holder, job=None, state=NodeState.PREEMPTED):
+            nodes.remove(node)
+
+    def _set_to_work(self) -> None:
+        rows = Node.objects.filter(holder=self.holder, state=NodeState.RUNNING).exclude(job=None)
+        for node in rows.select_related("job__workspace", "job__cluster", "job__created_by", "cluster__workspace"):
+            with self._lock:
+                there = node.pk in self._runners
+            if there or node.job is None:
+                continue
+            until = timezone.now() + timedelta(seconds=claims.LEASE_S)
+            Node.objects.filter(pk=node.pk, token=node.token).update(lease_until=until)
+            self._start(node, node.job)
+
+    def _start(self, node: Node, job: Job) -> None:
+        hold = Hold(node.name, node.pk, self.holder, node.token)
+        runner = Runner(hold, job, node, stopping=self.stop, over=self._over)
+        with self._lock:
+            self._runners[node.pk] = runner
+        runner.start()
+
+    def _over(self, hold: Hold) -> None:
+        """A runner's last act: the node is free again, or gone when it was preempted."""
+        with self._lock:
+            self._runners.pop(hold.pk, None)
+        mine = Node.objects.filter(pk=hold.pk, holder=hold.holder, token=hold.token)
+        with transaction.atomic():
+            node = mine.select_for_update().select_related("cluster__workspace").first()
+            if node is not None:
+                claims.leave(hold)
+                if node.state == NodeState.PREEMPTED or self.stop.is_set():
+                    nodes.remove(node)
+                else:
+                    now = timezone.now()
+                    mine.update(job=None, state=NodeState.IDLE, idle_since=now, token=F("token") + 1)
+        self.wake.set()
+        nodes.schedule()
+
+    def _leave(self) -> None:
+        """Give everything back, so that other hosts need not wait for leases to run out."""
+        with self._lock:
+            runners = list(self._runners.values())
+        for runner in runners:
+            runner.join(timeout=10)
+        for node in Node.objects.filter(holder=self.holder).select_related("cluster__workspace"):
+            nodes.lose(node, "its host stopped")
+
+
+def _alive(holder: str) -> bool:
+    """Whether the process that a holder's name tells of still runs on this machine; see leases.new_holder."""
+    parts = holder.split(":")
+    if len(parts) < 2 or not parts[1].isdigit():  # noqa: PLR2004
+        return False
+    if int(parts[1]) == os.getpid():  # in a container everybody is number 1
+        return False
+    try:
+        os.kill(int(parts[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

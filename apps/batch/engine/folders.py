@@ -1,0 +1,58 @@
+"""Where a job's work lies: `<artifacts>/batch/<job id>/`.
+
+`parts/`: segments with results. `score/`: what the script writes itself. `logs/`: the logs tree of spec 7.2.
+`outputs/<name>/`: what a command writes. `stage/<node>/`: inputs fetched from afar. Every worker host must see the same
+folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from django.conf import settings
+
+from apps.batch.models import Job
+
+WRITABLE = 0o777  # by the workers' user, which has no rights elsewhere; the folders above let nobody list them
+PASSABLE = 0o711
+
+
+def of(job: Job) -> Path:
+    return Path(settings.HOME.artifacts) / "batch" / str(job.pk)
+
+
+def parts(job: Job) -> Path:
+    return _made(of(job) / "parts", 0o700)
+
+
+def logs(job: Job) -> Path:
+    return _made(of(job) / "logs", 0o700)
+
+
+def score(job: Job) -> Path:
+    """What scripts find as AZUREML_BI_OUTPUT_PATH."""
+    return _made(of(job) / "score", WRITABLE)
+
+
+def output(job: Job, name: str) -> Path:
+    return _made(of(job) / "outputs" / name, WRITABLE)
+
+
+def stage(job: Job, node: str) -> Path:
+    return _made(of(job) / "stage" / node, 0o755)
+
+
+def _made(path: Path, mode: int) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    root = Path(settings.HOME.artifacts) / "batch"
+    for parent in path.parents:
+        if parent.is_relative_to(root) and parent.stat().st_mode & 0o777 != PASSABLE:
+            parent.chmod(PASSABLE)
+    if path.stat().st_mode & 0o777 != mode:
+        path.chmod(mode)
+    return path
+
+
+def remove(job: Job) -> None:
+    shutil.rmtree(of(job), ignore_errors=True)

@@ -1,0 +1,219 @@
+"""Nodes: made when work waits, given to jobs in the order of their arrival, given back when they idle or are needed."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from apps.batch.engine import claims, lifecycle
+from apps.batch.enums import ClusterTier, JobState, MiniBatchState, NodeState, ProvisioningState
+from apps.batch.models import Cluster, Job, MiniBatch, Node
+from apps.batch.settings import JobSettings
+from apps.compute import domain as compute
+from apps.core import events, leases
+from apps.core.errors import Problem
+
+log = structlog.get_logger(__name__)
+
+LEASE_S = 15.0
+HOST_WAIT_S = 60.0  # how long a node may wait for a host before it is given back and said so
+WAITING = "node-waiting"
+
+
+def schedule() -> None:
+    """Bring every cluster one step nearer to what its jobs need. One cluster's trouble holds up no other."""
+    due = Cluster.objects.filter(
+        Q(nodes__isnull=False)
+        | Q(min_nodes__gt=0)
+        | Q(jobs__state__in=(*claims.RUNNING_JOBS, JobState.CANCEL_REQUESTED))
+    )
+    for cluster in due.select_related("workspace").distinct():
+        grant = leases.acquire(f"cluster/{cluster.pk}", holder=leases.new_holder(), ttl_s=LEASE_S)
+        if grant is None:
+            continue
+        try:
+            _tend(cluster)
+        except Exception:
+            log.exception("cluster.failed", cluster=cluster.name)
+        finally:
+            leases.release(grant)
+
+
+def _tend(cluster: Cluster) -> None:
+    _lose_silent(cluster)
+    _settle_jobs(cluster)
+    _assign(cluster)
+    wanted = _wanted(cluster)
+    _grow(cluster, wanted)
+    _shrink(cluster, wanted)
+
+
+# -- what was lost
+
+
+def _lose_silent(cluster: Cluster) -> None:
+    """Nodes whose holder has not renewed its lease, and those no host took."""
+    now = timezone.now()
+    for node in cluster.nodes.exclude(host="").filter(lease_until__lt=now):
+        lose(node, "its host did not answer")
+
+
+def lose(node: Node, reason: str) -> None:
+    """Give up a node without a word from its host: unfinished mini-batches are queued again."""
+    count = claims.take_away(node)
+    log.warning("node.lost", node=node.name, host=node.host, requeued=count, reason=reason)
+    remove(node)
+
+
+@transaction.atomic
+def remove(node: Node) -> None:
+    compute.release([node.owner_key])
+    Node.objects.filter(pk=node.pk).delete()
+    events.changed(node.cluster.workspace.name, node.cluster.topic)
+
+
+# -- jobs
+
+
+def _settle_jobs(cluster: Cluster) -> None:
+    """What nobody told: jobs whose last mini-batch ended with its node, and canceled ones without nodes."""
+    jobs = cluster.jobs.select_related("workspace", "cluster", "created_by")
+    for job in jobs.filter(state__in=claims.RUNNING_JOBS, total__gt=0):
+        if claims.exhausted(job) or claims.over_threshold(job, JobSettings.of(job.settings)):
+            lifecycle.advanced(job)
+    for job in jobs.filter(state=JobState.CANCEL_REQUESTED, nodes__isnull=True):
+        lifecycle.finish(job, JobState.CANCELED)
+
+
+def _open_jobs(cluster: Cluster) -> list[tuple[Job, int]]:
+    """Jobs that could use a node, the oldest first, with how many nodes each can keep busy."""
+    found = []
+    for job in cluster.jobs.filter(state__in=claims.RUNNING_JOBS).select_related("workspace").order_by("created_at"):
+        left = job.mini_batches.filter(state__in=(MiniBatchState.QUEUED, MiniBatchState.RUNNING))
+        count = JobSettings.of(job.settings).instance_count
+        found.append((job, min(count, left[:count].count())))
+    return found
+
+
+def _assign(cluster: Cluster) -> None:
+    """Idle nodes go to the oldest job that has fewer than it wants; no job overtakes an older one."""
+    idle = list(cluster.nodes.filter(job=None, state=NodeState.IDLE))
+    for job, wants in _open_jobs(cluster):
+        has = job.nodes.exclude(state=NodeState.PREEMPTED).count()
+        while has < wants and idle:
+            has += _give(idle.pop(0), job)
+
+
+def _give(node: Node, job: Job) -> bool:
+    values: dict[str, Any] = {"job": job, "state": NodeState.RUNNING, "token": F("token") + 1, "idle_since": None}
+    with transaction.atomic():
+        hit = Node.objects.filter(pk=node.pk, job=None, state=NodeState.IDLE).update(**values)
+        if hit:
+            now = timezone.now()
+            lifecycle.move(job, JobState.RUNNING, expect=[JobState.QUEUED], started_at=job.started_at or now)
+    return bool(hit)
+
+
+# -- how many there should be
+
+
+def _wanted(cluster: Cluster) -> int:
+    asked = sum(wants for _job, wants in _open_jobs(cluster))
+    return min(cluster.max_nodes, max(cluster.min_nodes, asked))
+
+
+def _grow(cluster: Cluster, wanted: int) -> None:
+    missing = wanted - cluster.nodes.exclude(state=NodeState.PREEMPTED).count()
+    waiting = None
+    for _ in range(missing):
+        try:
+            _make(cluster)
+        except Problem as problem:
+            waiting = problem.as_json()
+            break
+    if (waiting or {}).get("message") != (cluster.waiting or {}).get("message"):
+        Cluster.objects.filter(pk=cluster.pk).update(waiting=waiting)
+        events.changed(cluster.workspace.name, cluster.topic)
+
+
+def _make(cluster: Cluster) -> None:
+    """A node with its room reserved. Raises Problem "no-capacity" or "quota"."""
+    instance = compute.instance_type(cluster.instance_type, also=cluster.instance_type)
+    size, _notes = compute.size_of(instance)
+    target = compute.place(cluster.workspace, needs_container=False, gpus=size.gpus, isolation=instance.isolation)
+    name = f"{cluster.name.lower()[:20]}-{uuid.uuid4().hex[:8]}"
+    node = Node(cluster=cluster, name=name, cpu_milli=size.cpu_milli, mem_bytes=size.mem_bytes, gpus=size.gpus)
+    with transaction.atomic():
+        compute.reserve(
+            owner_key=node.owner_key,
+            workspace=cluster.workspace,
+            target=target,
+            size=size,
+            instances=1,
+            preempts=not cluster.low_priority,
+        )
+        node.save()
+    events.changed(cluster.workspace.name, cluster.topic)
+
+
+def _shrink(cluster: Cluster, wanted: int) -> None:
+    """Give back nodes that have idled long enough, and those that nobody ever needed after all."""
+    now = timezone.now()
+    spare = cluster.nodes.count() - max(wanted, cluster.min_nodes)
+    if cluster.state == ProvisioningState.DELETING:
+        spare = cluster.nodes.count()
+    long_ago = now - timedelta(seconds=cluster.idle_s if cluster.state != ProvisioningState.DELETING else 0)
+    idle = cluster.nodes.filter(job=None, state=NodeState.IDLE, idle_since__lte=long_ago).order_by("idle_since")
+    for node in list(idle[: max(0, spare)]):
+        hit = Node.objects.filter(pk=node.pk, job=None, state=NodeState.IDLE).update(state=NodeState.LEAVING)
+        if hit:
+            remove(node)
+    unborn = cluster.nodes.filter(host="", created_at__lt=now - timedelta(seconds=HOST_WAIT_S))
+    for node in unborn:
+        remove(node)
+        Cluster.objects.filter(pk=cluster.pk).update(waiting=Problem(WAITING).as_json())
+
+
+# -- low priority
+
+
+@transaction.atomic
+def preempt(node: Node) -> None:
+    """Take a low-priority node away now: its room is free at once, its unfinished mini-batches are queued again.
+
+    When it was the last one of its cluster, the job that had it is canceled and must be sent again (spec 7.5).
+    """
+    hit = Node.objects.filter(pk=node.pk).exclude(state=NodeState.PREEMPTED).update(state=NodeState.PREEMPTED)
+    if not hit:
+        return
+    compute.release([node.owner_key])
+    Cluster.objects.filter(pk=node.cluster_id).update(preempted=F("preempted") + 1)
+    log.warning("node.preempted", node=node.name, cluster=node.cluster.name)
+    others = Node.objects.filter(cluster_id=node.cluster_id).exclude(pk=node.pk).exclude(state=NodeState.PREEMPTED)
+    if node.job is not None and not others.filter(job=node.job).exists():
+        problem = Problem("job-preempted", cluster=node.cluster.name)
+        lifecycle.move(node.job, JobState.CANCEL_REQUESTED, expect=claims.RUNNING_JOBS, error=problem.as_json())
+    events.changed(node.cluster.workspace.name, node.cluster.topic)
+    if not node.host:
+        remove(node)
+
+
+def make_room() -> bool:
+    """Preempt the youngest low-priority node; whether there was one. For dedicated and online work that lacks room."""
+    rows = Node.objects.filter(cluster__tier=ClusterTier.LOW_PRIORITY).exclude(state=NodeState.PREEMPTED)
+    node = rows.select_related("cluster__workspace", "job__workspace").order_by("-created_at").first()
+    if node is None:
+        return False
+    preempt(node)
+    return True
+
+
+def requeue_of(job: Job) -> int:
+    """Mini-batches of an ended job that still count as running are not."""
+    return MiniBatch.objects.filter(job=job, state=MiniBatchState.RUNNING).update(state=MiniBatchState.QUEUED)
