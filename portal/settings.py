@@ -332,6 +332,10 @@ structlog.configure(
     cache_logger_on_first_use=True,
 )
 
+INPUT_HOSTS_ALLOWED = frozenset(  # host or host:port that data may be read from although its address is not global
+    filter(None, os.environ.get("PORTWAY_INPUT_HOSTS", "").replace(" ", "").lower().split(","))
+)
+
 UV_CACHE_DIR = os.environ.get(
     "PORTWAY_UV_CACHE", ""
 )  # uv's own cache unless set; best on the file system of the environments

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from apps.accounts.models import Workspace
-from apps.api import arm
 from apps.core.errors import Problem
 from apps.registry.queries import latest
+from apps.registry.references import asset_reference
 
 
 def asset_id(workspace: Workspace, kind: str, version: Any) -> str | None:
@@ -23,7 +23,7 @@ class WithAssets:
         """The version an id names, in this workspace; None for no id."""
         if not text:
             return None
-        name, version = arm.asset_reference(text, workspace=self.workspace, kind=kind, field=field)
+        name, version = asset_reference(text, workspace=self.workspace, kind=kind, field=field)
         rows = model.objects.filter(asset__workspace=self.workspace, asset__name=name)
         found = rows.filter(version=version).first() if version else None
         if version is None and rows.exists():

@@ -41,6 +41,7 @@ CATALOGUE: dict[str, Entry] = {
     "bad-name": Entry(400, "BadArgument", USER, _("{name!r} is not a valid {kind} name: {rule}.")),
     "conflict": Entry(409, "Conflict", USER, _("{reason}")),
     "exists": Entry(409, "Conflict", USER, _("{kind} {name} exists already."), _("Choose another name.")),
+    "output-exists": Entry(409, "Conflict", USER, _("There is something at {uri} already. Nothing is ever overwritten."), _("Choose another place, or delete what is there.")),
     "busy": Entry(409, "Conflict", USER, _("Another operation on {subject} is still running: {kind}."), _("Wait until it has ended.")),
     "searching": Entry(429, "TooManyRequests", CAPACITY, _("Another search of yours is still running."), _("Wait until it has ended, then search again.")),
     "stale": Entry(412, "PreconditionFailed", USER, _("{subject} was changed by somebody else meanwhile."), _("Look at the new state, then try again.")),

@@ -8,3 +8,15 @@ class ModelType(models.TextChoices):
     CUSTOM = "custom_model", _("Custom")
     MLFLOW = "mlflow_model", _("MLflow")
     TRITON = "triton_model", _("Triton")
+
+
+class DataType(models.TextChoices):
+    FILE = "uri_file", _("File")
+    FOLDER = "uri_folder", _("Folder")
+    TABLE = "mltable", _("MLTable")
+
+
+class DatastoreType(models.TextChoices):
+    LOCAL = "Local", _("Folder of this machine")
+    AZURE_BLOB = "AzureBlob", _("Azure Blob Storage")
+    S3 = "S3", _("S3")

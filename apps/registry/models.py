@@ -1,4 +1,4 @@
-"""Versioned assets: models, environments, code. A version never changes once it is made."""
+"""Versioned assets: models, environments, code, data; and datastores. A version never changes once it is made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from apps.accounts.models import Workspace
-from apps.registry.enums import ModelType
+from apps.core.fields import EncryptedTextField
+from apps.registry.enums import DatastoreType, DataType, ModelType
 
 
 class Tree(models.Model):
@@ -55,6 +56,7 @@ class Asset(models.Model):
 class AssetVersion(models.Model):
     asset: Any
     objects: ClassVar[Any]
+    light: ClassVar[tuple[str, ...]] = ("asset", "version", "is_archived", "created_at")  # what lists of assets read
     version = models.CharField(max_length=255)
     description = models.TextField(blank=True)
     tags = models.JSONField(default=dict, blank=True)
@@ -141,6 +143,52 @@ class CodeVersion(AssetVersion):
 
     class Meta(AssetVersion.Meta):
         abstract = False
+
+
+class Data(Asset):
+    pass
+
+
+class DataVersion(AssetVersion):
+    """A file or folder by its address; an uploaded one by its tree, because uploads go after a day."""
+
+    light = (*AssetVersion.light, "type")
+    asset = models.ForeignKey(Data, on_delete=models.CASCADE, related_name="versions")
+    type = models.CharField(max_length=20, choices=DataType.choices, default=DataType.FOLDER)
+    uri = models.CharField(max_length=2000, blank=True, help_text="as `locations` writes it; empty with a tree")
+    tree = models.ForeignKey(Tree, null=True, on_delete=models.PROTECT)
+    path = models.CharField(max_length=500, blank=True, help_text="inside the tree")
+
+    class Meta(AssetVersion.Meta):
+        abstract = False
+
+    @property
+    def source_uri(self) -> str:
+        return self.uri or f"portway://data/{self.asset.name}/{self.version}"
+
+
+class Datastore(models.Model):
+    """A place for data that a workspace knows by name."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="datastores")
+    name = models.CharField(max_length=255)
+    type = models.CharField(max_length=20, choices=DatastoreType.choices)
+    is_default = models.BooleanField(default=False)
+    description = models.TextField(blank=True)
+    tags = models.JSONField(default=dict, blank=True)
+    properties = models.JSONField(default=dict, blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    settings = models.JSONField(default=dict, help_text="where it is, in the words of the wire")
+    credentials = EncryptedTextField(null=True, help_text="JSON: credentialsType and the secrets")
+    created_at = models.DateTimeField(auto_now_add=True)
+    modified_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-is_default", "name"]
+        constraints = [models.UniqueConstraint(fields=["workspace", "name"], name="datastore_name_in_workspace")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Upload(models.Model):

@@ -7,7 +7,10 @@ from typing import Any
 from django.db.models import Prefetch, QuerySet
 
 from apps.accounts.models import Workspace
-from apps.registry.models import Asset, AssetVersion, MlflowImport
+from apps.registry.enums import DatastoreType
+from apps.registry.models import Asset, AssetVersion, Datastore, DataVersion, MlflowImport
+
+DEFAULT_DATASTORE = "workspaceblobstore"
 
 
 def next_version(asset: Asset) -> str:
@@ -23,7 +26,7 @@ def latest(asset: Asset) -> Any:
 
 def with_versions(assets: QuerySet[Any], versions: type[AssetVersion]) -> QuerySet[Any]:
     """Assets with what `newest_and_next` reads, in one more query for all of them."""
-    light = versions.objects.only("asset", "version", "is_archived", "created_at")
+    light = versions.objects.only(*versions.light)
     return assets.prefetch_related(Prefetch("versions", queryset=light))
 
 
@@ -40,3 +43,18 @@ def failed_imports(workspace: Workspace, name: str | None = None) -> QuerySet[Ml
     """Versions of MLflow's registry that could not be imported, with the reason; of one model, or of all."""
     rows = MlflowImport.objects.filter(workspace=workspace, imported_at=None, error__isnull=False)
     return rows if name is None else rows.filter(name=name)
+
+
+def default_datastore(workspace: Workspace) -> Datastore:
+    """The one every workspace has; made when somebody first looks for it."""
+    found, _ = Datastore.objects.get_or_create(
+        workspace=workspace, name=DEFAULT_DATASTORE, defaults={"type": DatastoreType.LOCAL, "is_default": True}
+    )
+    return found
+
+
+def data_in(datastore: Datastore, *, most: int = 5) -> list[str]:
+    """Data assets that name a datastore; at most `most` of them."""
+    start = f"azureml://datastores/{datastore.name}/paths/"
+    rows = DataVersion.objects.filter(asset__workspace=datastore.workspace, uri__startswith=start)
+    return [str(each) for each in rows.select_related("asset")[:most]]
