@@ -36,7 +36,9 @@ class Child:
         One attempt, without waiting: a caller that reads nothing sees the connection end.
         """
         if self.board.state != IDLE:
-            return "" if code == 0 else f"the worker of process {self.board.process} ended in mid-answer with exit {code}"
+            return (
+                "" if code == 0 else f"the worker of process {self.board.process} ended in mid-answer with exit {code}"
+            )
         tail = [line for lines in self.outputs for line in lines.tail]
         found = {"exit": code, "message": _message(code), "evidence": evidence(tail, folder)}
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What workers print, as lines of the parent: `<process>\t<o|e>\t<text>`.
+r"""What workers print, as lines of the parent: `<process>\t<o|e>\t<text>`.
 
 Nothing here waits: when the reader of the parent's output is slow, what is pending grows to a limit, from which on the
 parent reads no more from the workers, and they wait in their print().

@@ -40,7 +40,7 @@ def text(result: Any) -> str:
 
 def _line(item: Any) -> str:
     if _is(item, "numpy", "ndarray"):  # str() would leave out the middle of a long one
-        found = sys.modules["numpy"].array2string(item, threshold=item.size + 1)
+        found = str(sys.modules["numpy"].array2string(item, threshold=item.size + 1))
     else:
         found = str(item)
     return found.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")

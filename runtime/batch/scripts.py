@@ -30,8 +30,10 @@ def load(settings: Settings) -> Script:
 
 
 def _set_level(level: str) -> None:
-    """The level for loggers that have none. The handler is of the last resort: a script's own basicConfig() still
-    finds a root logger without handlers, and works."""
+    """The level for loggers that have none.
+
+    The handler is of the last resort: a script's own basicConfig() still finds a root logger without any, and works.
+    """
     logging.getLogger().setLevel(level)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT))
@@ -48,7 +50,9 @@ def _check(run: Callable[..., Any], name: str) -> None:
     except TypeError as exc:
         text = f"run{signature} cannot be called with one list of files: {exc}"
         raise StartError(
-            "UserScriptFunctionNotFound", f"The scoring script {name} cannot be used: {text}; define run(mini_batch).", text
+            "UserScriptFunctionNotFound",
+            f"The scoring script {name} cannot be used: {text}; define run(mini_batch).",
+            text,
         ) from exc
 
 

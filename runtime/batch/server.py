@@ -269,5 +269,3 @@ class Node:
                     self._unwatch(lines.fd)
             else:
                 self._listen_to(child)
-
-

@@ -68,11 +68,7 @@ def _work(channel: Channel, settings: Settings) -> None:
     if first is None:
         return
     try:
-        process = first.get("process")
-        if type(process) is not int or process not in _NUMBERS:
-            raise StartError("BadArgument", 'The first frame must be {"process": <a number of at least 0>}.')
-        channel.board.name(process)
-        os.environ["AZUREML_BI_PROCESS"] = str(process)
+        _name(channel.board, first.get("process"))
         scorer = _load(settings)
     except StartError as exc:
         log.error("%s: %s %s", exc.code, exc, exc.evidence)
@@ -86,6 +82,13 @@ def _work(channel: Channel, settings: Settings) -> None:
         if ask is None:
             return
         channel.send(*_answer(scorer, ask, root, wants_text=settings.append_row))
+
+
+def _name(board: Board, process: Any) -> None:
+    if type(process) is not int or process not in _NUMBERS:
+        raise StartError("BadArgument", 'The first frame must be {"process": <a number of at least 0>}.')
+    board.name(process)
+    os.environ["AZUREML_BI_PROCESS"] = str(process)
 
 
 def _load(settings: Settings) -> Scorer:

@@ -31,8 +31,7 @@ def load(settings: Settings) -> ModuleType:
 
 
 def run_of(module: ModuleType) -> Callable[..., Any]:
-    """Its run(). Scripts made by older Azure SDKs are drivers around the real script, whose run() alone has its
-    decorators' arguments."""
+    """Its run(). Scripts of older Azure SDKs are drivers around the real one, which alone has decorated arguments."""
     driver = getattr(module, "driver_module", None)
     return driver.run if isinstance(driver, ModuleType) and hasattr(driver, "run") else module.run  # type: ignore[no-any-return]
 

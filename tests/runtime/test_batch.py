@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -45,12 +46,13 @@ RETURNS = {
     "deep": lambda: deep(),
     "big": lambda: ["x" * 99] * 500_000,
     "argv": lambda: sys.argv, "env": lambda: [os.environ["AZUREML_BI_PROCESS"], os.environ["AZUREML_BI_OUTPUT_PATH"]],
-    "modules": lambda: [[p for p in sys.path if p.endswith("/runtime")], [m for m in ("boot", "batch", "runtime") if m in sys.modules]],
+    "modules": lambda: [[p for p in sys.path if p.endswith("/runtime")], OURS & set(sys.modules)],
     "inits": lambda: [INITS],
     "fork": lambda: ["child" if os.fork() == 0 else "parent"],
     "chdir": lambda: [os.getcwd()],
 }
 INITS = 0
+OURS = {"boot", "batch", "runtime"}
 
 def deep():
     return deep()
@@ -157,17 +159,19 @@ def test_a_large_result(client):
 def test_environment_and_arguments(client, node):
     number, output = client.run("env")[1].splitlines()
     assert number == "7"
-    assert os.path.isdir(output)
+    assert Path(output).is_dir()
     script, *more = client.run("argv")[1].splitlines()
     assert script.endswith("/score.py")
     assert more == ["--logging_level", "INFO"]
-    assert client.run("modules")[1] == "[]\n[]\n"
+    assert client.run("modules")[1] == "[]\nset()\n"
     assert ["7", "o", "hello from init"] in node.lines()
 
 
 def test_root_logger_has_the_level(client, node):
     client.run("/nothing/here")
-    wait_until(lambda: any(line[1] == "e" and "|INFO|" in line[2] and "scoring 1 files" in line[2] for line in node.lines()))
+    wait_until(
+        lambda: any(line[1] == "e" and "|INFO|" in line[2] and "scoring 1 files" in line[2] for line in node.lines())
+    )
 
 
 def test_unicode_and_undecodable_names(client):

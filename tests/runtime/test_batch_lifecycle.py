@@ -113,8 +113,8 @@ def test_an_end_in_init(nodes):
 def test_a_hang_up_ends_the_worker(node, ask, how):
     client = node.client()
     client.ask(ask)
+    client.sock.settimeout(0.3)
     with pytest.raises(TimeoutError):
-        client.sock.settimeout(0.3)
         client.frame()
     assert alive(client.first["pid"])
     if how == "close":
@@ -309,4 +309,4 @@ def rss(pid):
 
 
 def descriptors(pid):
-    return sorted(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+    return sorted(str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir())
