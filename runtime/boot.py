@@ -7,29 +7,16 @@ its location under a private name. So a user's module called `runtime`, `serving
 from __future__ import annotations
 
 import atexit
-import importlib.util
+import importlib
 import os
 import sys
 from types import ModuleType
 
-PACKAGE = "_portway_serving"
+PACKAGE = "_portway"
 
 
-def load_package(folder: str) -> ModuleType:
-    """Import the package in `folder`/serving as `_portway_serving`, without a `sys.path` entry."""
-    home = os.path.join(folder, "serving")
-    spec = importlib.util.spec_from_file_location(
-        PACKAGE, os.path.join(home, "__init__.py"), submodule_search_locations=[home]
-    )
-    if spec is None or spec.loader is None:
-        raise ImportError(f"the scoring server is not in {home}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACKAGE] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def main() -> int:
+def start(name: str) -> int:
+    """Run `main()` of our module `name`, say `serving.server`, as `_portway.<name>`, without a `sys.path` entry."""
     here = os.path.dirname(os.path.abspath(__file__))
     # Python puts a script's folder first; the user's modules must not meet ours there.
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != here]
@@ -37,9 +24,10 @@ def main() -> int:
     if overlay and overlay not in sys.path:
         sys.path.append(overlay)
     sys.dont_write_bytecode = not os.access(here, os.W_OK)
-    load_package(here)
-    server = importlib.import_module(f"{PACKAGE}.server")
-    return int(server.main())
+    package = ModuleType(PACKAGE)
+    package.__path__ = [here]
+    sys.modules[PACKAGE] = package
+    return int(importlib.import_module(f"{PACKAGE}.{name}").main())
 
 
 def leave(code: int) -> None:
@@ -53,4 +41,4 @@ def leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(start("serving.server"))

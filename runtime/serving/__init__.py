@@ -1,6 +1,6 @@
 """The scoring server. It runs inside a model's environment: standard library, plus granian from the overlay.
 
-Only relative imports in here: the package is called `runtime.serving` in the repository and `_portway_serving` where it
+Only relative imports in here: the package is called `runtime.serving` in the repository and `_portway.serving` where it
 serves.
 """
 

@@ -47,6 +47,13 @@ def document(body: bytes) -> dict[str, Any]:
     return found
 
 
+def column_types(schema: Any) -> dict[str, Any] | None:
+    """What a CSV file's columns are by the model's signature; None when it names none."""
+    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
+        return None
+    return dict(zip(schema.input_names(), schema.pandas_types()))
+
+
 class Reader:
     """Turns documents into model input, by the model's signature."""
 
@@ -88,11 +95,8 @@ class Reader:
             text = body.decode("utf-8")
         except UnicodeDecodeError as exc:
             raise BadInputError(f"The body cannot be decoded as UTF-8: {exc}") from None
-        options = {}
-        if self._schema is not None and self._schema.has_input_names() and not self._schema.is_tensor_spec():
-            options["dtype"] = dict(zip(self._schema.input_names(), self._schema.pandas_types()))
         try:
-            return Parsed(pd.read_csv(io.StringIO(text), **options), None, bare=False)
+            return Parsed(pd.read_csv(io.StringIO(text), dtype=column_types(self._schema)), None, bare=False)
         except Exception as exc:  # noqa: BLE001 -- pandas raises many kinds
             raise BadInputError(f"The body is not CSV that fits the model's signature: {exc}") from None
 

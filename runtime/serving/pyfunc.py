@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from . import fastpath, imports, rowwise
 from .failures import StartError, evidence_of
@@ -18,10 +18,16 @@ from .script import RUN_FAILED_TEXT
 from .web import Reply, error, refused
 
 _TEXT_LIMIT = 1000
+_T = TypeVar("_T")
 
 
 def load(path: Path) -> Pyfunc:
-    """Load the model with MLflow; StartError(ModelLoadFailed) says why it cannot be."""
+    """Load the model for online requests; StartError(ModelLoadFailed) says why it cannot be."""
+    return load_model(path, Pyfunc)
+
+
+def load_model(path: Path, wrap: Callable[[Any], _T]) -> _T:
+    """What `wrap` makes of the model that MLflow loads; StartError(ModelLoadFailed) says why it cannot be."""
     try:
         with imports.uncollected():
             import mlflow.pyfunc
@@ -33,7 +39,7 @@ def load(path: Path) -> Pyfunc:
             evidence_of(exc, None),
         ) from exc
     try:
-        return Pyfunc(mlflow.pyfunc.load_model(str(path)))
+        return wrap(mlflow.pyfunc.load_model(str(path)))
     except BaseException as exc:
         traceback.print_exc()
         hint = "the environment's packages must match those the model was saved with (requirements.txt beside MLmodel)"

@@ -3,114 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import inspect
 import json
 import sys
 import time
 import traceback
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Callable
 
-from . import jsonio, rawhttp
-from .failures import Record, StartError, evidence_of
+from . import entry, jsonio, rawhttp
+from .failures import Record, StartError
 from .log import about, log
 from .pool import Pool, RunTimeout
 from .settings import Settings
 from .web import JSON, RUN_OK, BadInputError, Reply, Request, error, query_parameters, refused
 
-MODULE_NAME = "entry_module"
 RUN_FAILED_TEXT = "An unexpected error occurred in scoring script. Check the logs for more info."
 
 
 def load(settings: Settings, record: Record) -> Script:
     """Import the script and run init(); StartError when it cannot be served."""
-    root = settings.app_root
+    name = entry.name_of(settings)
     rawhttp.install()
-    record.expect("UserScriptImportError", f"the import of the scoring script {settings.entry_script or 'main.py'}")
-    module = _import(settings, root)
-    for name in ("init", "run"):
-        if not callable(getattr(module, name, None)):
-            raise StartError(
-                "UserScriptFunctionNotFound",
-                f"The scoring script {_name(settings)} has no {name}() function; define init() and run().",
-                f"{_name(settings)}: {name} is not defined",
-            )
-    # Scripts made by older Azure SDKs are drivers around the real script; decorated arguments reach only the real one.
-    driver = getattr(module, "driver_module", None)
-    run = driver.run if isinstance(driver, ModuleType) and hasattr(driver, "run") else module.run
-    script = Script(run, _name(settings))
-    record.expect("UserScriptInitFailed", f"init() of the scoring script {_name(settings)}")
-    _init(module.init, root)
+    record.expect("UserScriptImportError", f"the import of the scoring script {name}")
+    module = entry.load(settings)
+    script = Script(entry.run_of(module), name)
+    record.expect("UserScriptInitFailed", f"init() of the scoring script {name}")
+    entry.initialise(module, settings.app_root)
     return script
-
-
-def _name(settings: Settings) -> str:
-    return settings.entry_script or "main.py"
-
-
-def _import(settings: Settings, root: Path) -> ModuleType:
-    path = root / _name(settings)
-    _extend_path(settings, root, path)
-    if not path.is_file():
-        raise StartError(
-            "UserScriptImportError",
-            f"The scoring script {_name(settings)} is not in the code folder; "
-            "set the deployment's scoring_script to a file in it.",
-            f"{path}: no such file",
-        )
-    try:
-        spec = importlib.util.spec_from_file_location(MODULE_NAME if settings.entry_script else "main", path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{path} is not a Python file")  # noqa: TRY301
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses and pickles look their module up
-        spec.loader.exec_module(module)
-    except BaseException as exc:
-        traceback.print_exc()
-        hint = "repair the line below"
-        if isinstance(exc, ModuleNotFoundError):
-            hint = (
-                f"add the package that provides {exc.name!r} to the deployment's environment, or the file to its code"
-            )
-        elif isinstance(exc, SystemExit):
-            hint = "take out the call that ends the process"
-        raise StartError(
-            "UserScriptImportError",
-            f"The scoring script {_name(settings)} could not be imported: {_what(exc)}; {hint}.",
-            evidence_of(exc, root),
-        ) from exc
-    return module
-
-
-def _extend_path(settings: Settings, root: Path, path: Path) -> None:
-    """User code goes behind the environment's packages, as under azmlinfsrv, and before our overlay."""
-    at = sys.path.index(settings.overlay) if settings.overlay in sys.path else len(sys.path)
-    for folder in (path.parent, root):
-        if str(folder) not in sys.path:
-            sys.path.insert(at, str(folder))
-
-
-def _init(init: Callable[[], Any], root: Path) -> None:
-    try:
-        result = init()
-        if inspect.iscoroutine(result):
-            asyncio.run(result)
-    except BaseException as exc:
-        traceback.print_exc()
-        raise StartError(
-            "UserScriptInitFailed",
-            f"init() of the scoring script failed: {_what(exc)}; "
-            "repair the line below, or look at the model folder it reads.",
-            evidence_of(exc, root),
-        ) from exc
-
-
-def _what(exc: BaseException) -> str:
-    text = str(exc).strip().splitlines()
-    return f"{type(exc).__name__}: {text[0][:200]}" if text else type(exc).__name__
 
 
 class Script:

@@ -21,11 +21,11 @@ from typing import Any, Callable
 
 from . import script, swagger
 from .app import App, Model
+from .door import BACKLOG, bind_unix, open_door
 from .failures import EXIT_FAILED_START, Record, StartError
 from .log import log, setup
 from .settings import Settings, from_process
 
-BACKLOG = 1024
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -152,22 +152,6 @@ class Replica:
             host, port = self.settings.bind
             return embed.Server(app, address=host, port=port, **options)
         return _unix_server(embed, app, path, shared, options)
-
-
-def bind_unix(path: Path) -> socket.socket:
-    """A listening socket that is not yet at `path`; rename `.binding` to it to open the door."""
-    half = path.with_name(f"{path.name}.binding")
-    half.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(half))
-    half.chmod(0o666)  # who may connect is decided by the folder, which belongs to the driver
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    return listener
-
-
-def open_door(path: Path) -> None:
-    path.with_name(f"{path.name}.binding").replace(path)
 
 
 def _unix_server(embed: Any, app: App, path: Path, shared: socket.socket | None, options: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ import socket
 import traceback
 from typing import Any
 
+from .door import bind_unix, open_door
 from .failures import EXIT_FAILED_START, Record, StartError
 from .log import log
 from .settings import Settings
@@ -25,8 +26,6 @@ def share(total: int, workers: int, number: int) -> int:
 
 def supervise(settings: Settings, record: Record, granian: Any) -> int:
     """Fork the workers, open the door when every init() has succeeded, end all when one ends."""
-    from .server import bind_unix, open_door
-
     listener = bind_unix(settings.socket) if settings.bind is None else None
     ready_r, ready_w = os.pipe()
     go_r, go_w = os.pipe()

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from .batch_client import Nodes
+
 BOOT = Path(__file__).resolve().parents[2] / "runtime" / "boot.py"
 START_S = 60
 
@@ -160,3 +162,10 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     launcher = Launcher(tmp_path_factory.mktemp("servers"))
     yield launcher
     launcher.close()
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    found = Nodes(tmp_path_factory.mktemp("nodes"))
+    yield found
+    found.close()
