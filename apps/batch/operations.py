@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from apps.batch.engine import claims, folders, joblogs, launch, lifecycle, nodes, results, wake
+from apps.batch.engine import claims, folders, joblogs, launch, lifecycle, nodes, output, results, wake
 from apps.batch.engine.results import Piece, SegmentBroken
 from apps.batch.enums import JobState, MiniBatchState
 from apps.batch.models import Job, MiniBatch
@@ -72,10 +72,11 @@ def prepare(run: Run) -> None:
 def _list_input(run: Run, job: Job) -> Path | None:
     """Write the mini-batches; the folder to mount, None when files are fetched one by one."""
     given = next(iter(job.inputs.values()))
-    location = locations.resolve(given["uri"], workspace=job.workspace, actor=job.created_by)
+    location = locations.resolve(given["uri"], workspace=job.workspace, actor=None)
     kind = location.kind()
     if kind is None:
         raise Problem("input-missing", uri=given["uri"], target="InputData")
+    output.check_free(job)
     if not job.total:
         no_code = job.code is None
         count, total = _write_mini_batches(job, _names(location, nested=not no_code), no_code=no_code)
@@ -193,9 +194,8 @@ def _deliver(run: Run, job: Job) -> tuple[str, Problem | None]:
         size = _merge(job, score / settings.output_file_name)
         run.log(f"{job.rows} rows, {size} bytes in {settings.output_file_name}")
     if any(score.iterdir()):
-        output = job.outputs["score"]
-        location = locations.resolve(output["uri"], workspace=job.workspace, actor=job.created_by)
-        location.put(score)
+        location = locations.resolve(job.outputs["score"]["uri"], workspace=job.workspace, actor=None)
+        output.deliver(job, "score", location, score)
         run.log(f"written to {location.uri}")
     return outcome, problem
 

@@ -105,6 +105,8 @@ def _answer(scorer: Scorer, ask: dict[str, Any], root: Path, *, wants_text: bool
     number, files = ask.get("id"), ask.get("files")
     if type(number) is not int or not isinstance(files, list) or not all(type(file) is str for file in files):
         raise BadFrameError("a frame without an id and files")
+    root_of_input = os.environ.get("PORTWAY_BATCH_INPUT", "")
+    files = [os.path.join(root_of_input, file) for file in files]
     started = time.perf_counter()
     try:
         rows, text = scorer.score(files, wants_text=wants_text)
