@@ -82,9 +82,10 @@ class BatchWorld:
     def submit(self, uri, *, endpoint="forests", deployment="", kind="UriFolder", request_id="", **overrides):
         spec = domain.JobSpec(inputs={"data": {"type": kind, "uri": uri}}, overrides=overrides)
         found = BatchEndpoint.objects.get(name=endpoint)
-        return domain.invoke(
+        job, _new = domain.invoke(
             endpoint=found, deployment=deployment, spec=spec, actor=self.actor, request_id=request_id
-        )[0]
+        )
+        return job
 
     def agent(self, name="here"):
         """An agent of a host of that name, in a thread of its own."""

@@ -60,11 +60,11 @@ def fail(job: Job, problem: Problem) -> None:
 
 def finish(job: Job, outcome: str, problem: Problem | None = None) -> bool:
     """Nothing of the job runs from now on: its results are merged by an operation, then it has `outcome`."""
-    error = problem.as_json() if problem is not None else None
+    values: dict[str, Any] = {"outcome": outcome}
+    if problem is not None:
+        values["error"] = problem.as_json()
     with transaction.atomic():
-        moved = move(
-            job, JobState.FINALIZING, expect=(*WITH_NODES, JobState.CANCEL_REQUESTED), outcome=outcome, error=error
-        )
+        moved = move(job, JobState.FINALIZING, expect=(*WITH_NODES, JobState.CANCEL_REQUESTED), **values)
         if moved:
             start_finish(job)
     return moved

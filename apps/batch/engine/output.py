@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from apps.accounts.models import Workspace
 from apps.batch.models import Job
 from apps.batch.settings import JobSettings
 from apps.core.errors import Problem
@@ -23,9 +24,12 @@ def check_free(job: Job) -> None:
 def deliver(job: Job, name: str, location: Location, source: Path) -> None:
     """Write what is in the folder `source` to the output's place. May be killed and done again.
 
-    Raises Problem "output-exists" for what somebody else wrote there.
+    Raises Problem "output-exists" for what somebody else wrote there, "upload-refused" for links and special files.
     """
     entries = sorted(source.iterdir())
+    for entry in entries:  # the script's own folder: it may have put anything there
+        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            raise Problem("upload-refused", reason=f"{entry.name} among the outputs is a link or a special file")
     output = job.outputs[name]
     if not output.get("claimed"):
         for entry in entries:
@@ -43,3 +47,17 @@ def _refuse_if_there(location: Location, name: str) -> None:
     target = location.child(name)
     if target.exists():
         raise Problem("output-exists", uri=target.uri, target="OutputData.score")
+
+
+def of_job(workspace: Workspace, job: str, output: str, path: str) -> Location:
+    """Where `azureml://jobs/<job>/outputs/<output>/paths/<path>` is. Raises Problem "bad-field"."""
+    found = Job.objects.filter(workspace=workspace, name=job).first()
+    given = found.outputs.get(output) if found is not None else None
+    if given is None or not given.get("uri"):
+        reason = f"there is no output {output[:100]!r} of a job {job[:100]!r}"
+        raise Problem("bad-field", field="uri", reason=reason, target="uri")
+    location = locations.resolve(given["uri"], workspace=workspace, actor=None)
+    return location.child(path) if path else location
+
+
+locations.resolve_jobs_with(of_job)
