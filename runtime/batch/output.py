@@ -10,6 +10,7 @@ import collections
 import os
 import select
 import stat
+import time
 
 LINE_LIMIT = 16 * 1024
 """Longer lines are cut into pieces of so many bytes."""
@@ -113,11 +114,19 @@ class Printer:
 
     def say(self, text: str) -> None:
         """A line of the parent itself."""
-        self.add(f"-\te\t{text}\n".encode("utf-8", "backslashreplace"))
+        line = " ".join(text.splitlines())
+        self.add(f"-\te\t{line}\n".encode("utf-8", "backslashreplace"))
 
-    def flush(self, wait_ms: int = 0) -> None:
-        """Write what can be written without waiting longer than `wait_ms` for each piece."""
-        while self._pending and self._poll.poll(wait_ms):
+    def finish(self, seconds: float) -> None:
+        """Write all of it, if that takes no longer."""
+        deadline = time.monotonic() + seconds
+        while self._pending and time.monotonic() < deadline:
+            self._poll.poll(100)
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what can be written without waiting."""
+        while self._pending and self._poll.poll(0):
             try:
                 done = os.write(self.fd, bytes(self._pending[: self._step]))
             except BlockingIOError:

@@ -5,6 +5,7 @@ It never runs user code and never waits for anything but events, so it can end a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -28,7 +29,10 @@ from .settings import Settings, read
 MAX_WORKERS = 256
 STOP_S = 5.0
 """How long workers may take to end on SIGTERM."""
+LAST_WORDS_S = 2.0
+"""How long a slow reader of the output may hold up the end."""
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _BURST = 1_000
 
 
@@ -40,7 +44,7 @@ def main() -> int:
     except StartError as exc:
         Record(Path(os.environ.get("PORTWAY_SOCKET_DIR") or "/run/s")).write(exc.code, str(exc), exc.evidence)
         printer.say(f"{exc.code}: {exc} {exc.evidence}")
-        printer.flush(1_000)
+        printer.finish(LAST_WORDS_S)
         return EXIT_FAILED_START
     return Node(settings, listener, printer).run()
 
@@ -81,6 +85,7 @@ class Node:
 
     def run(self) -> int:
         """Serve until SIGTERM, end the workers; the exit code."""
+        self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
@@ -92,7 +97,7 @@ class Node:
             open_door(self._settings.model.socket)
         while self._kill_at is None or (self._children and time.monotonic() < self._kill_at + STOP_S):
             self._turn()
-        self._printer.flush(200)
+        self._printer.finish(LAST_WORDS_S)
         return 0
 
     def _turn(self) -> None:
@@ -123,6 +128,7 @@ class Node:
         if (signal.SIGTERM in asked or signal.SIGINT in asked) and self._kill_at is None:
             self._stop()
         self._reap()
+        self._end_orphans()
 
     def _stop(self) -> None:
         self._kill_at = time.monotonic() + STOP_S
@@ -180,6 +186,8 @@ class Node:
         try:
             os.setsid()
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            # What loses its own parent comes to the worker while that lives, so what comes to us is to end.
+            self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
             if os.getppid() != self._pid:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
@@ -223,6 +231,18 @@ class Node:
             _, status = os.waitpid(found.si_pid, 0)
             if child is not None:
                 self._bury(child, os.waitstatus_to_exitcode(status))
+
+    def _end_orphans(self) -> None:
+        """What left the group of a worker before that died, and so survived it."""
+        try:
+            with open(f"/proc/self/task/{self._pid}/children", encoding="ascii") as file:
+                pids = [int(pid) for pid in file.read().split()]
+        except OSError:  # not every kernel lists them; the end of the container is theirs too
+            return
+        for pid in pids:
+            if pid not in self._children:
+                with contextlib.suppress(PermissionError):
+                    os.kill(pid, signal.SIGKILL)  # not yet reaped, so the number is its own
 
     def _bury(self, child: Child, code: int) -> None:
         for lines in child.outputs:

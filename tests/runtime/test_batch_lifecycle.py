@@ -39,6 +39,10 @@ def run(files):
             time.sleep(1000)
         threading.Thread(target=time.sleep, args=(1000,)).start()
         return [one.pid, two]
+    if name == "daemons":
+        one = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        out = subprocess.run(["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE)
+        return [one.pid, int(out.stdout)]
     if name == "print":
         line = "x" * 99
         for _ in range(int(rest)):
@@ -135,17 +139,20 @@ def test_a_hang_up_while_an_answer_is_sent(node):
     gone(node, client.first["pid"])
 
 
-def test_what_a_worker_started_ends_with_it(node):
-    with node.client() as client:
-        pids = [int(pid) for pid in client.run("children")[1].split()]
+@pytest.mark.parametrize("ask", ["children", "daemons"])
+def test_what_a_worker_started_ends_with_it(node, ask):
+    with node.client() as client, node.client() as other:
+        pids = [int(pid) for pid in client.run(ask)[1].split()]
+        assert other.run("exit:0")[0]["ended"]
         assert all(alive(pid) for pid in pids)
     gone(node, client.first["pid"])
     wait_until(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_what_a_crashed_worker_started_ends_too(node):
+@pytest.mark.parametrize("ask", ["children", "daemons"])
+def test_what_a_crashed_worker_started_ends_too(node, ask):
     with node.client() as client:
-        pids = [int(pid) for pid in client.run("children")[1].split()]
+        pids = [int(pid) for pid in client.run(ask)[1].split()]
         client.ask("exit:1")
         assert client.frame()["ended"]["exit"] == 1
         wait_until(lambda: not any(alive(pid) for pid in pids))
