@@ -12,7 +12,7 @@ WORDS = {
     for word in """
     subscriptions resourceGroups providers Microsoft.MachineLearningServices workspaces onlineEndpoints deployments
     models environments codes versions operations requests uploads listKeys regenerateKeys token metrics getLogs skus
-    build builds log
+    build builds log data datastores listSecrets
     """.split()
 }
 ARM_PREFIX, SHORT_PREFIX = "/subscriptions/", "/api/v1/workspaces/"

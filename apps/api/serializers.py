@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.core.errors import Problem
-from apps.registry.enums import ModelType
+from apps.registry.enums import DatastoreType, DataType, ModelType
 
 
 class Strict(serializers.Serializer[Any]):
@@ -296,3 +296,55 @@ class ContainerProperties(AssetProperties):
 class ContainerBody(Strict):
     echoed = ARM_ECHO
     properties = ContainerProperties()
+
+
+class DataProperties(AssetProperties):
+    dataType = AnyCase(DataType.values, required=False, default=DataType.FOLDER)  # noqa: N815
+    dataUri = serializers.CharField(max_length=2000)  # noqa: N815
+
+
+class DataBody(Strict):
+    echoed = ARM_ECHO
+    properties = DataProperties()
+
+
+class DatastoreSecrets(Strict):
+    echoed = frozenset({"secretsType"})
+    key = optional(serializers.CharField, max_length=2000)
+    sasToken = optional(serializers.CharField, max_length=4000)  # noqa: N815
+
+
+class DatastoreCredentials(Strict):
+    credentialsType = AnyCase(["AccountKey", "Sas", "None"])  # noqa: N815
+    accessKeyId = optional(serializers.CharField, max_length=200)  # noqa: N815
+    secrets = DatastoreSecrets(required=False, allow_null=True)
+
+
+class DatastoreProperties(Strict):
+    echoed = frozenset({"serviceDataAccessAuthIdentity", "subscriptionId", "resourceGroup"})
+    datastoreType = AnyCase(DatastoreType.values)  # noqa: N815
+    description = optional(serializers.CharField, allow_blank=True, max_length=5000)
+    tags = TextMap(required=False, allow_null=True)
+    properties = TextMap(required=False, allow_null=True)
+    isDefault = optional(serializers.BooleanField)  # noqa: N815
+    accountName = optional(serializers.CharField, max_length=100)  # noqa: N815
+    containerName = optional(serializers.CharField, max_length=100)  # noqa: N815
+    bucketName = optional(serializers.CharField, max_length=100)  # noqa: N815
+    endpoint = optional(serializers.CharField, max_length=300)
+    protocol = optional(AnyCase, choices=["https", "http"])
+    region = optional(serializers.CharField, max_length=100)
+    prefix = optional(serializers.CharField, max_length=500)
+    root = optional(serializers.CharField, max_length=500)
+    credentials = DatastoreCredentials(required=False, allow_null=True)
+
+
+class DatastoreBody(Strict):
+    echoed = ARM_ECHO
+    properties = DatastoreProperties()
+
+
+class SecretsBody(Strict):
+    """What the SDK asks for; the secrets of a datastore do not expire."""
+
+    expirableSecret = optional(serializers.BooleanField)  # noqa: N815
+    expireAfterHours = optional(serializers.IntegerField)  # noqa: N815

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps.registry.models import AssetVersion, EnvironmentVersion
+from apps.registry.models import AssetVersion, DataVersion, EnvironmentVersion
 
 
 def users_of(version: AssetVersion) -> list[str]:
@@ -12,6 +12,8 @@ def users_of(version: AssetVersion) -> list[str]:
 
     A package has a copy of what its base environment is made of, so that one may go.
     """
+    if isinstance(version, DataVersion):
+        return []
     row: Any = version
     found = [str(each) for each in row.deployments.select_related("endpoint")]
     if not isinstance(version, EnvironmentVersion):

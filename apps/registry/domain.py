@@ -10,13 +10,15 @@ from django.db.models import ProtectedError
 from apps.accounts.models import Workspace
 from apps.core import audit
 from apps.core.errors import Problem
-from apps.registry import mlmodel, storage
-from apps.registry.enums import ModelType
+from apps.registry import locations, mlmodel, storage
+from apps.registry.enums import DataType, ModelType
 from apps.registry.models import (
     Asset,
     AssetVersion,
     Code,
     CodeVersion,
+    Data,
+    DataVersion,
     Environment,
     EnvironmentVersion,
     Model,
@@ -74,6 +76,44 @@ def register_code(
     """Register a folder of code. Raises Problem "bad-name" or "immutable"."""
     values = {"tree": tree, "path": path, "hash_sha256": hash_sha256}
     return _register(Code, CodeVersion, workspace, name, version, actor, values | common, {"tree": tree, "path": path})
+
+
+def register_data(
+    *,
+    workspace: Workspace,
+    name: str,
+    uri: str,
+    actor: Any,
+    version: str | None = None,
+    type: str = DataType.FOLDER,  # noqa: A002 -- Azure's word
+    **common: Any,
+) -> tuple[DataVersion, bool]:
+    """Register a file or a folder by its address. What is on this machine must be there, and be of that type.
+
+    Raises:
+        Problem: "bad-name", "bad-field", "immutable".
+    """
+    place = locations.resolve(uri, workspace=workspace, actor=actor, field="dataUri")
+    _check_data(place, DataType(type))
+    same: dict[str, Any] = {"type": DataType(type), "tree": place.tree, "path": place.path if place.tree else ""}
+    same["uri"] = "" if place.tree else place.uri
+    return _register(Data, DataVersion, workspace, name, version, actor, same | common, same)
+
+
+def _check_data(place: locations.Location, type: DataType) -> None:  # noqa: A002 -- Azure's word
+    """Files of other machines are looked at when they are used: they may not answer just now."""
+    kind = place.kind() if place.local_path() is not None else None
+    reason = ""
+    if place.local_path() is not None and kind is None:
+        reason = f"there is nothing at {place.uri}"
+    elif kind is not None and (kind == "file") != (type == DataType.FILE):
+        reason = f"is a {kind}, which {type} is not"
+    elif kind is not None and type == DataType.TABLE and place.child("MLTable").kind() != "file":
+        reason = "is not an MLTable: the folder has no file MLTable"
+    elif place.uri.startswith(("https://", "http://")) and type != DataType.FILE:
+        reason = f"is one file of the web, which {type} is not"
+    if reason:
+        raise Problem("bad-field", field="dataUri", reason=reason, target="dataUri")
 
 
 def register_environment(

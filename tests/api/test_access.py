@@ -14,13 +14,15 @@ from apps.builds.models import Package
 from apps.core.models import Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway.domain import ensure_keys, keys_of
-from apps.registry.domain import register_code, register_environment, register_model
+from apps.registry.domain import register_code, register_data, register_environment, register_model
+from apps.registry.models import Datastore
 from tests.world import tree_of
 
 REQUEST = str(uuid.uuid4())
 OPEN = {"metadata/endpoints", "discovery", "msi/token", "healthz", "readyz"}
 SIGNED_IN = {"api/v1/openapi.json", "api/v1/docs", "api/v1/workspaces"}
 READ, WRITE, KEYS, DELETE = "reader", "scientist", "keys", "delete"
+KINDS = ("models", "environments", "codes", "data")
 # path below the workspace → method → who may
 EXPECTED = {
     "": {"get": READ},
@@ -30,13 +32,13 @@ EXPECTED = {
     "instanceTypes": {"get": READ},
     "usages": {"get": READ},
     "uploads": {"post": WRITE},
-    **{f"{kind}": {"get": READ} for kind in ("models", "environments", "codes")},
-    **{f"{kind}/<str:name>": {"get": READ, "put": WRITE} for kind in ("models", "environments", "codes")},
-    **{f"{kind}/<str:name>/versions": {"get": READ} for kind in ("models", "environments", "codes")},
-    **{
-        f"{kind}/<str:name>/versions/<str:version>": {"get": READ, "put": WRITE, "delete": DELETE}
-        for kind in ("models", "environments", "codes")
-    },
+    **{f"{kind}": {"get": READ} for kind in KINDS},
+    **{f"{kind}/<str:name>": {"get": READ, "put": WRITE} for kind in KINDS},
+    **{f"{kind}/<str:name>/versions": {"get": READ} for kind in KINDS},
+    **{f"{kind}/<str:name>/versions/<str:version>": {"get": READ, "put": WRITE, "delete": DELETE} for kind in KINDS},
+    "datastores": {"get": READ},
+    "datastores/<str:name>": {"get": READ, "put": WRITE, "delete": DELETE},
+    "datastores/<str:name>/listSecrets": {"post": KEYS},
     "environments/<str:name>/versions/<str:version>/builds": {"get": READ},
     "environments/<str:name>/versions/<str:version>/build": {"post": WRITE},
     "environments/<str:name>/versions/<str:version>/package": {"get": READ},
@@ -89,6 +91,8 @@ def rows(people, workspace):
     OnlineDeployment.objects.create(endpoint=endpoint, name="blue", instance_type="small", state="Succeeded")
     model, _ = register_model(workspace=workspace, name="thing", tree=tree_of(a="x"), path="", actor=olga)
     register_code(workspace=workspace, name="thing", tree=tree_of(b="x"), actor=olga)
+    register_data(workspace=workspace, name="thing", uri="https://example.com/x", type="uri_file", actor=olga)
+    Datastore.objects.create(workspace=workspace, name="thing", type="S3", settings={"bucketName": "thing"})
     made, _ = register_environment(workspace=workspace, name="thing", requirements="numpy", actor=olga)
     Package.objects.create(environment=made, model=model, ready_at=timezone.now())
     operation = Operation.objects.create(kind="online-endpoint.create", workspace="lab", target="t", lock="other")

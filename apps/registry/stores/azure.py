@@ -14,19 +14,11 @@ from azure.storage.blob import BlobPrefix, ContainerClient
 from requests.adapters import HTTPAdapter
 
 from apps.core.errors import Problem
+from apps.registry.stores.addresses import account_url
 from apps.registry.stores.base import CONNECT_S, PARTIAL, READ_S, TRIES, Kind, Store, put_each, reading, refused
 from apps.registry.stores.guard import guard, problem_in
 
-SUFFIX = "core.windows.net"
 BROKEN = 500
-
-
-def account_url(settings: dict[str, Any]) -> str:
-    """`endpoint` is a suffix as in Azure, or the whole URL of a store that is not Azure's own."""
-    endpoint = settings.get("endpoint") or SUFFIX
-    if "://" in endpoint:
-        return f"{endpoint.rstrip('/')}/{settings['accountName']}"
-    return f"{settings.get('protocol') or 'https'}://{settings['accountName']}.blob.{endpoint}"
 
 
 class _Checked(HTTPAdapter):

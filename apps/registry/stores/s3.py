@@ -7,12 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import boto3
-from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import get_session
 
 from apps.core.errors import Problem
 from apps.registry.stores.base import CHUNK, CONNECT_S, PARTIAL, READ_S, TRIES, Kind, Store, put_each, reading, refused
@@ -20,6 +18,7 @@ from apps.registry.stores.guard import guard, problem_in
 
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+PART, MOST_PARTS = 16 * 2**20, 10_000  # bytes; what S3 takes
 BROKEN = {"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "500", "503"}
 
 
@@ -40,12 +39,14 @@ class S3Store(Store):
             **({} if secrets else {"signature_version": UNSIGNED}),
         )
         # always explicit: else the client would look for credentials of the machine
-        session = boto3.session.Session(
+        self.client: Any = get_session().create_client(
+            "s3",
+            region_name=settings.get("region") or "us-east-1",
+            endpoint_url=endpoint,
             aws_access_key_id=secrets.get("accessKeyId"),
             aws_secret_access_key=secrets.get("key"),
-            region_name=settings.get("region") or "us-east-1",
+            config=config,
         )
-        self.client = session.client("s3", endpoint_url=endpoint, config=config)
         guard(self.client._endpoint.http_session._manager)  # noqa: SLF001 -- there is no public way to its connections
 
     def _key(self, path: str) -> str:
@@ -57,13 +58,10 @@ class S3Store(Store):
             yield
         except ClientError as error:
             raise self._refusal(error) from None
-        except (BotoCoreError, Boto3Error) as error:
-            found = problem_in(error)
-            inner = error.__cause__ or error.__context__
-            if found is None and isinstance(inner, ClientError):
-                found = self._refusal(inner)
-            evidence = type(error).__name__
-            raise found or Problem("unavailable", what=f"Datastore {self.name}", evidence=evidence) from None
+        except BotoCoreError as error:
+            raise problem_in(error) or Problem(
+                "unavailable", what=f"Datastore {self.name}", evidence=type(error).__name__
+            ) from None
 
     def _refusal(self, error: ClientError) -> Problem:
         code = str(error.response.get("Error", {}).get("Code", ""))[:60]
@@ -113,17 +111,36 @@ class S3Store(Store):
         return put_each(source, path, occupied=self.kind(path) is not None, write=self._write, delete=self.delete)
 
     def _write(self, file: Path, path: str) -> bool:
-        options = {"IfNoneMatch": "*"}
-        try:
-            with self._errors():
-                self.client.upload_file(
-                    str(file), self.bucket, self._key(path), ExtraArgs=options, Config=TransferConfig(use_threads=False)
-                )
-        except Problem as problem:
-            if problem.evidence.rpartition(": ")[2] in TAKEN:
-                return False
-            raise
+        place = {"Bucket": self.bucket, "Key": self._key(path)}
+        size = file.stat().st_size
+        with self._errors(), file.open("rb") as stream:
+            try:
+                if size > PART:
+                    self._write_parts(stream, size, place)
+                else:
+                    self.client.put_object(**place, Body=stream, IfNoneMatch="*")
+            except ClientError as error:
+                if error.response["Error"]["Code"] in TAKEN:
+                    return False
+                raise
         return True
+
+    def _write_parts(self, stream: BinaryIO, size: int, place: dict[str, str]) -> None:
+        """It is there when all of it is: nothing can be read before the last call."""
+        part = max(PART, -(-size // MOST_PARTS))
+        place = {**place, "UploadId": self.client.create_multipart_upload(**place)["UploadId"]}
+        done = False
+        try:
+            tags = []
+            while chunk := stream.read(part):
+                number = len(tags) + 1
+                found = self.client.upload_part(**place, PartNumber=number, Body=chunk)
+                tags.append({"PartNumber": number, "ETag": found["ETag"]})
+            self.client.complete_multipart_upload(**place, MultipartUpload={"Parts": tags}, IfNoneMatch="*")
+            done = True
+        finally:
+            if not done:
+                self.client.abort_multipart_upload(**place)
 
     def delete(self, path: str) -> None:
         """A file, or all that is below a folder."""
