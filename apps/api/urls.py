@@ -11,6 +11,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from apps.api import (
     assets,
     builds,
+    components,
     compute,
     deployments,
     discovery,
@@ -65,6 +66,7 @@ workspace_urls: list[URLPattern] = [
     path(f"{ENVIRONMENT}/export", packages.EnvironmentExport.as_view(), name="environment-export"),
     path("models/<str:name>/versions/<str:version>/package", packages.ModelPackage.as_view(), name="model-package"),
     *asset_urls(assets.CodeKind),
+    *asset_urls(components.ComponentKind),
     path("onlineEndpoints", online.Endpoints.as_view(), name="endpoints"),
     path(ENDPOINT, online.Endpoint.as_view(), name="endpoint"),
     path(f"{ENDPOINT}/listKeys", online.ListKeys.as_view(), name="list-keys"),

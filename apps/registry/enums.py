@@ -8,3 +8,8 @@ class ModelType(models.TextChoices):
     CUSTOM = "custom_model", _("Custom")
     MLFLOW = "mlflow_model", _("MLflow")
     TRITON = "triton_model", _("Triton")
+
+
+class ComponentType(models.TextChoices):
+    COMMAND = "command", _("Command")
+    PIPELINE = "pipeline", _("Pipeline")

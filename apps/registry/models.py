@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from apps.accounts.models import Workspace
-from apps.registry.enums import ModelType
+from apps.registry.enums import ComponentType, ModelType
 
 
 class Tree(models.Model):
@@ -194,3 +194,21 @@ class MlflowImport(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
+
+
+class Component(Asset):
+    pass
+
+
+class ComponentVersion(AssetVersion):
+    asset = models.ForeignKey(Component, on_delete=models.CASCADE, related_name="versions")
+    type = models.CharField(max_length=10, choices=ComponentType.choices)
+    display_name = models.CharField(max_length=255, blank=True)
+    spec = models.JSONField(help_text="as pipelines.documents makes it; what it refers to is named with its version")
+    code = models.ForeignKey(CodeVersion, null=True, on_delete=models.PROTECT, related_name="components")
+    environment = models.ForeignKey(EnvironmentVersion, null=True, on_delete=models.PROTECT, related_name="components")
+    parts = models.ManyToManyField("self", symmetrical=False, related_name="pipelines")
+    is_deterministic = models.BooleanField(default=True)
+
+    class Meta(AssetVersion.Meta):
+        abstract = False
