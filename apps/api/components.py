@@ -41,7 +41,7 @@ class ComponentKind:
 def show_spec(version: ComponentVersion, workspace: Workspace) -> dict[str, Any]:
     """The component as the SDK reads it; a PUT of it changes nothing."""
     spec = {key: value for key, value in version.spec.items() if value not in ("", {})}
-    shown = {
+    shown: dict[str, Any] = {
         **spec,
         "name": version.asset.name,
         "version": version.version,

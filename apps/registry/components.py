@@ -94,9 +94,15 @@ def prepare(
             jobs[name]["compute"] = references.resource_name(
                 step["compute"], workspace=workspace, kind="computes", field=f"{at}.compute"
             )
-    spec = {**spec, "jobs": jobs}
-    _graph(spec, workspace, found, field)
+    _graph({**spec, "jobs": jobs}, workspace, found, field)
+    spec = {**spec, "jobs": {name: _without_names_alone(step) for name, step in jobs.items()}}
     return Prepared(spec, parts=list({row.pk: row for row in found.values()}.values()))
+
+
+def _without_names_alone(step: dict[str, Any]) -> dict[str, Any]:
+    """The step without outputs of which it only says that they are there."""
+    kept = {name: each for name, each in step.pop("outputs", {}).items() if each is not None}
+    return {**step, "outputs": kept} if kept else step
 
 
 def _prepare_command(spec: dict[str, Any], workspace: Workspace, field: str) -> Prepared:

@@ -66,7 +66,14 @@ def test_any_value_arrives_as_it_is(value, command):
 def test_no_place_lets_a_value_become_a_command(before, after, tmp_path_factory):
     """Wherever the placeholder stands in whatever nonsense, nothing of the value runs."""
     folder = tmp_path_factory.mktemp("sh")
-    for value in ("$(echo>owned)", "`echo>owned`", "';echo>owned;'", '";echo>owned;"', "\necho>owned\n", ";echo>owned;"):
+    for value in (
+        "$(echo>owned)",
+        "`echo>owned`",
+        "';echo>owned;'",
+        '";echo>owned;"',
+        "\necho>owned\n",
+        ";echo>owned;",
+    ):
         shell(render(f"{before}${{{{inputs.x}}}}{after}", {"x": value}, {}), folder)
     assert not (folder / "owned").exists()
 

@@ -88,7 +88,10 @@ def render(command: str, inputs: Mapping[str, str | None], outputs: Mapping[str,
         used[variable] = value
         before = chosen[at : match.start()]
         quotes = _quotes_after(before, quotes)
-        parts += [before, {"": f'"${{{variable}}}"', '"': f"${{{variable}}}", "'": f"'\"${{{variable}}}\"'"}[quotes[-1]]]
+        parts += [
+            before,
+            {"": f'"${{{variable}}}"', '"': f"${{{variable}}}", "'": f"'\"${{{variable}}}\"'"}[quotes[-1]],
+        ]
         at = match.end()
     lines = [f"{name}={shlex.quote(value)}" for name, value in used.items()]
     return "\n".join([*lines, "".join(parts) + chosen[at:]])

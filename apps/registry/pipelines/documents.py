@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from apps.core.errors import Problem
 from apps.registry.pipelines import command
 from apps.registry.pipelines.fields import (
     bad,
@@ -82,7 +83,8 @@ def normalise(document: Any, field: str = "") -> dict[str, Any]:
 
 def _no_kind(value: Any, field: str) -> Exception:
     if isinstance(value, str) and value:
-        return unsupported(f"{field} {value[:60]}", "components and steps are of type command or pipeline")
+        reason = "components and steps are of type command or pipeline"
+        return Problem("unsupported", what=f"{field} {value[:60]}", reason=reason, target=field)
     return bad(field, "must be command or pipeline")
 
 
@@ -159,10 +161,10 @@ def _inputs(value: Any, field: str) -> dict[str, Any]:
         found = value_of(raw, at)
         if isinstance(found, Data):
             mode = {"mode": found.mode} if found.mode else {}
-            bound = found.uri.startswith("${{")
-            made[name] = {"path": found.uri, **({} if bound else {"type": found.type}), **mode}
-            if bound and not mode:
-                made[name] = found.uri
+            if found.uri.startswith("${{"):
+                made[name] = {"path": found.uri, **mode} if mode else found.uri
+            else:
+                made[name] = {"path": found.uri, **({"type": found.type} if found.type else {}), **mode}
         elif isinstance(raw, dict) and raw.get("mode") is not None and isinstance(found, str):
             # how the SDK sends a binding that has a mode
             made[name] = {"path": found, "mode": mode_of(raw["mode"], INPUT_MODES, below(at, "mode"))}
@@ -176,7 +178,8 @@ def _outputs(value: Any, field: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, raw in named(value, field).items():
         at = below(field, name)
-        if raw is None or raw == {}:
+        made[name] = None
+        if raw is None:
             continue
         given = {"path": raw} if isinstance(raw, str) else mapping(raw, at)
         plain = {key.replace("_", "").lower(): each for key, each in given.items() if each is not None}

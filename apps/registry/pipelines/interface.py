@@ -101,12 +101,13 @@ def _input(raw: Any, field: str) -> Declared:
     bare = Declared(kind)
     if kind not in ("number", "integer") and (given.get("min") is not None or given.get("max") is not None):
         raise bad(field, "min and max are of numbers alone")
-    least, most = (
+    limits: list[Any] = [
         None if given.get(key) is None else literal(bare, given[key], below(field, key)) for key in ("min", "max")
-    )
-    if least is not None and most is not None and least > most:  # type: ignore[operator] -- both are numbers
+    ]
+    least, most = limits
+    if least is not None and most is not None and least > most:
         raise bad(below(field, "min"), f"is more than max, {most}")
-    limited = Declared(kind, min=least, max=most, enum=_choices(bare, given.get("enum"), field))  # type: ignore[arg-type]
+    limited = Declared(kind, min=least, max=most, enum=_choices(bare, given.get("enum"), field))
     default = given.get("default")
     default = None if default is None else literal(limited, default, below(field, "default"))
     return Declared(kind, optional, default, limited.min, limited.max, limited.enum, description=described)
@@ -165,7 +166,7 @@ def value_of(raw: Any, field: str) -> Value | Data | None:
     uri = text(places[0], field, longest=LONGEST_URI)
     if not uri or not uri.isprintable():
         raise bad(field, "must name files")
-    kind = "" if kind is None else kind_of(kind, below(field, "type"))
+    kind = "" if kind in (None, "") else kind_of(kind, below(field, "type"))
     return Data(uri, kind, mode_of(given.get("mode"), INPUT_MODES, below(field, "mode")))
 
 
@@ -220,16 +221,17 @@ def fits(given: str, wanted: str) -> bool:
 
 def literal(declared: Declared, value: Any, field: str) -> Value:
     """The literal, converted to the declared type and checked. Raises Problem "bad-field"."""
-    made = _converted(declared.type, value)
+    made: Any = _converted(declared.type, value)
     if made is None:
         raise bad(field, f"{str(value)[:60]!r} is no {declared.type}")
-    if declared.min is not None and made < declared.min:  # type: ignore[operator] -- limits are of numbers alone
+    if declared.min is not None and made < declared.min:
         raise bad(field, f"{str(made)[:60]} is less than {declared.min}")
-    if declared.max is not None and made > declared.max:  # type: ignore[operator]
+    if declared.max is not None and made > declared.max:
         raise bad(field, f"{str(made)[:60]} is more than {declared.max}")
     if declared.enum and made not in declared.enum:
         raise bad(field, f"must be one of {', '.join(map(str, declared.enum))[:300]}")
-    return made
+    checked: Value = made
+    return checked
 
 
 def _converted(kind: str, value: Any) -> Value | None:  # noqa: PLR0911 -- one return per rule
@@ -248,11 +250,12 @@ def _converted(kind: str, value: Any) -> Value | None:  # noqa: PLR0911 -- one r
             value = int(value)
         elif (value := _float(value)) is None:
             return None
-    if abs(value) > LARGEST:
+    number: int | float = value
+    if abs(number) > LARGEST:
         return None
     if kind == "number":
-        return value
-    return int(value) if value == int(value) else None
+        return number
+    return int(number) if number == int(number) else None
 
 
 def _float(value: str) -> float | None:
