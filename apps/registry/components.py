@@ -19,6 +19,7 @@ from apps.registry.pipelines.identity import digest_of
 
 ANONYMOUS = "azureml_anonymous"
 OF_A_JOB = "1"  # the version of every component that is made from a job (wire 11, quirk 8)
+MOST_PARTS = 1000  # different components in one pipeline
 JOB = re.compile(r"(?:azureml:)?(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,254})")
 
 FromJob = Callable[[Workspace, str], Mapping[str, Any] | None]
@@ -89,6 +90,8 @@ def prepare(
         else:
             row = found[given] = find(given, workspace=workspace, field=f"{at}.component")
         found[reference_to(row)] = row
+        if len(found) > 2 * MOST_PARTS:  # by how it was named, and by its name
+            raise Problem("limit", limit=MOST_PARTS, what="different components of one pipeline", target=at)
         jobs[name] = {**step, "type": row.type, "component": reference_to(row)}
         if "compute" in step:
             jobs[name]["compute"] = references.resource_name(

@@ -29,7 +29,7 @@ from apps.registry.models import (
 )
 from apps.registry.names import check_asset_name, check_component_name, check_image, check_version
 from apps.registry.pipelines import fields
-from apps.registry.pipelines.documents import normalise
+from apps.registry.pipelines.documents import brought_by, normalise
 from apps.registry.pipelines.identity import digest_of
 from apps.registry.queries import next_version
 from apps.registry.routes import check_inference_config
@@ -37,6 +37,7 @@ from apps.registry.routes import check_inference_config
 V = TypeVar("V", bound=AssetVersion)
 LONGEST_FILE = 1_000_000  # characters of a conda or requirements file
 LONGEST_PATH = 400
+MOST_BROUGHT = 200  # components that the steps of one bring along: they are stored in one transaction
 
 
 def register_model(
@@ -151,6 +152,8 @@ def register_component(
     check_component_name(name)
     document = components.document_of(document, workspace)
     spec = normalise(document)
+    if brought_by(spec) > MOST_BROUGHT:
+        raise Problem("limit", limit=MOST_BROUGHT, what="components inside of one", target="jobs")
     common["description"] = common.get("description") or fields.text(document.get("description"), "description")
     common["tags"] = common.get("tags") or fields.texts(document.get("tags"), "tags")
     with transaction.atomic():

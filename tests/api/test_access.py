@@ -14,13 +14,14 @@ from apps.builds.models import Package
 from apps.core.models import Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway.domain import ensure_keys, keys_of
-from apps.registry.domain import register_code, register_environment, register_model
+from apps.registry.domain import register_code, register_component, register_environment, register_model
 from tests.world import tree_of
 
 REQUEST = str(uuid.uuid4())
 OPEN = {"metadata/endpoints", "discovery", "msi/token", "healthz", "readyz"}
 SIGNED_IN = {"api/v1/openapi.json", "api/v1/docs", "api/v1/workspaces"}
 READ, WRITE, KEYS, DELETE = "reader", "scientist", "keys", "delete"
+ASSETS = ("models", "environments", "codes", "components")
 # path below the workspace → method → who may
 EXPECTED = {
     "": {"get": READ},
@@ -30,13 +31,10 @@ EXPECTED = {
     "instanceTypes": {"get": READ},
     "usages": {"get": READ},
     "uploads": {"post": WRITE},
-    **{f"{kind}": {"get": READ} for kind in ("models", "environments", "codes")},
-    **{f"{kind}/<str:name>": {"get": READ, "put": WRITE} for kind in ("models", "environments", "codes")},
-    **{f"{kind}/<str:name>/versions": {"get": READ} for kind in ("models", "environments", "codes")},
-    **{
-        f"{kind}/<str:name>/versions/<str:version>": {"get": READ, "put": WRITE, "delete": DELETE}
-        for kind in ("models", "environments", "codes")
-    },
+    **{f"{kind}": {"get": READ} for kind in ASSETS},
+    **{f"{kind}/<str:name>": {"get": READ, "put": WRITE} for kind in ASSETS},
+    **{f"{kind}/<str:name>/versions": {"get": READ} for kind in ASSETS},
+    **{f"{kind}/<str:name>/versions/<str:version>": {"get": READ, "put": WRITE, "delete": DELETE} for kind in ASSETS},
     "environments/<str:name>/versions/<str:version>/builds": {"get": READ},
     "environments/<str:name>/versions/<str:version>/build": {"post": WRITE},
     "environments/<str:name>/versions/<str:version>/package": {"get": READ},
@@ -91,6 +89,8 @@ def rows(people, workspace):
     register_code(workspace=workspace, name="thing", tree=tree_of(b="x"), actor=olga)
     made, _ = register_environment(workspace=workspace, name="thing", requirements="numpy", actor=olga)
     Package.objects.create(environment=made, model=model, ready_at=timezone.now())
+    component = {"type": "command", "command": "true", "environment": "azureml:thing:1"}
+    register_component(workspace=workspace, name="thing", document=component, actor=olga)
     operation = Operation.objects.create(kind="online-endpoint.create", workspace="lab", target="t", lock="other")
     line = {
         "ts": "2026-03-01T10:00:00.000Z",

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 from apps.accounts.models import Membership, Workspace
 from apps.core.errors import Problem
 from apps.endpoints.users import users_of
-from apps.registry import components
+from apps.registry import components, domain
 from apps.registry.models import Code, CodeVersion, Component, ComponentVersion, Environment
 from tests.factories import make_environment, make_tree
 
@@ -305,6 +305,17 @@ def test_a_pipeline_that_fails_leaves_nothing_behind(api, environment):
     assert answer.json()["error"]["target"] == "jobs.second.component.environment"
     assert set(ComponentVersion.objects.values_list("pk", flat=True)) == made
     assert not Component.objects.filter(name__in=["all", components.ANONYMOUS]).exists()
+
+
+def test_a_pipeline_does_not_bring_along_without_bound(api, environment, monkeypatch):
+    monkeypatch.setattr(domain, "MOST_BROUGHT", 1)
+    inner = {"type": "pipeline", "jobs": {"a": {"component": COMMAND, "inputs": {"data": {"path": "a"}}}}}
+    answer = put(api, {"type": "pipeline", "jobs": {"a": {"component": inner}}}, "nested")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "OutOfQuota")
+    monkeypatch.setattr(domain, "MOST_BROUGHT", 2)
+    assert put(api, {"type": "pipeline", "jobs": {"a": {"component": inner}}}, "nested").status_code == 201
+    monkeypatch.setattr(components, "MOST_PARTS", 0)
+    assert put(api, {"type": "pipeline", "jobs": inner["jobs"]}, "nested", "2").status_code == 400
 
 
 def test_the_component_of_a_job_is_no_part_of_another(workspace, environment, people):

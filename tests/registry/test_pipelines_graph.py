@@ -1,5 +1,7 @@
 """Pipelines as graphs: bindings, nesting, order, what can run after what."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -273,6 +275,14 @@ def test_pipelines_nest_five_deep_and_no_deeper():
         parse(made["azureml:p6:1"], lambda reference, field: made.get(reference) or find(reference, field))
 
 
+def test_a_pipeline_in_a_pipeline_in_a_pipeline_is_refused_before_it_is_read():
+    document = pipeline()
+    for _ in range(150):
+        document = {"type": "pipeline", "jobs": {"a": {"component": document}}}
+    with pytest.raises(Problem, match="5 deep"):
+        normalise(document)
+
+
 def test_steps_cannot_be_multiplied_without_bound():
     """Each level holds the one below many times: refused before it is unfolded."""
     made = {"azureml:p1:1": normalise(pipeline(outputs={}, jobs={"prep": pipeline()["jobs"]["prep"]}))}
@@ -350,7 +360,7 @@ def test_every_cycle_is_found_and_is_one(wiring):
         graph.order()
     path = refused.value.params["reason"].split(": ")[1].split(" → ")
     assert path[0] == path[-1]
-    assert all(before in graph.steps[after].after() for before, after in zip(path, path[1:], strict=False))
+    assert all(before in graph.steps[after].after() for before, after in pairwise(path))
 
 
 @given(wiring=wirings(forward=True), failing=st.sets(st.integers(0, 7)), carry_on=st.booleans())

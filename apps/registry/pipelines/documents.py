@@ -36,6 +36,7 @@ from apps.registry.pipelines.interface import (
 
 MOST_STEPS = 30_000
 MOST_INSTANCES = 100
+DEEPEST = 5  # pipelines in pipelines
 # of every component; the SDK sends the second line without the user's doing (wire 3.5)
 COMMON = ("type", "display_name", "description", "tags", "is_deterministic", "inputs", "outputs")
 ECHOED = ("$schema", "_source", "name", "version", "sourceJobId", "source_job_id")
@@ -46,8 +47,8 @@ STEP_MORE = ("resources", "display_name", "description", "tags", "name", "_sourc
 STEP_REFUSED = ("distribution", "identity", "services", "limits", "queue_settings", "properties", "experiment_name")
 
 
-def normalise(document: Any, field: str = "") -> dict[str, Any]:
-    """The component in our shape; its references are as they were given.
+def normalise(document: Any, field: str = "", depth: int = 1) -> dict[str, Any]:
+    """The component in our shape; its references are as they were given. `depth`: in how many pipelines it is, and one.
 
     Raises:
         Problem: "bad-field", "unknown-field" or "unsupported", with the path of the field.
@@ -55,6 +56,8 @@ def normalise(document: Any, field: str = "") -> dict[str, Any]:
     given = mapping(document, field)
     kind = given.get("type")
     kind = kind.lower() if isinstance(kind, str) else ""
+    if kind == "pipeline" and depth > DEEPEST:
+        raise unsupported(below(field, "jobs"), f"pipelines are nested more than {DEEPEST} deep")
     if kind not in ("command", "pipeline"):
         raise _no_kind(given.get("type"), below(field, "type"))
     own = COMMAND if kind == "command" else ("jobs",)
@@ -70,7 +73,7 @@ def normalise(document: Any, field: str = "") -> dict[str, Any]:
         "outputs": {name: each.as_dict() for name, each in outputs.items()},
     }
     if kind == "pipeline":
-        return made | {"jobs": _steps(given.get("jobs"), below(field, "jobs"))}
+        return made | {"jobs": _steps(given.get("jobs"), below(field, "jobs"), depth)}
     line = text(given.get("command"), below(field, "command"))
     command.check(line, inputs, outputs, below(field, "command"))
     return made | {
@@ -106,16 +109,16 @@ def _instances(value: Any, field: str) -> int:
     return count
 
 
-def _steps(value: Any, field: str) -> dict[str, Any]:
+def _steps(value: Any, field: str, depth: int) -> dict[str, Any]:
     given = named(value, field)
     if not given:
         raise bad(field, "a pipeline needs at least one step")
     if len(given) > MOST_STEPS:
         raise bad(field, f"has {len(given)} steps, more than {MOST_STEPS}")
-    return {name: _step(raw, below(field, name)) for name, raw in given.items()}
+    return {name: _step(raw, below(field, name), depth) for name, raw in given.items()}
 
 
-def _step(raw: Any, field: str) -> dict[str, Any]:
+def _step(raw: Any, field: str, depth: int) -> dict[str, Any]:
     given = mapping(raw, field)
     kind = given.get("type")
     kind = kind.lower() if isinstance(kind, str) else kind
@@ -126,7 +129,7 @@ def _step(raw: Any, field: str) -> dict[str, Any]:
     only(given, (*STEP, *STEP_MORE, *STEP_REFUSED), field)
     _empty(given, STEP_REFUSED, field)
     made = {
-        "component": _component(given, field),
+        "component": _component(given, field, depth),
         "inputs": _inputs(given.get("inputs"), below(field, "inputs")),
         "outputs": _outputs(given.get("outputs"), below(field, "outputs")),
         "compute": _either(given, "compute", "computeId", field),
@@ -138,14 +141,20 @@ def _step(raw: Any, field: str) -> dict[str, Any]:
     return {"type": kind or "", **{key: value for key, value in made.items() if value not in ("", {})}}
 
 
-def _component(given: dict[str, Any], field: str) -> Any:
+def _component(given: dict[str, Any], field: str, depth: int) -> Any:
     inline = given.get("component")
     if isinstance(inline, dict) and not given.get("componentId"):
-        return normalise(inline, below(field, "component"))
+        return normalise(inline, below(field, "component"), depth + 1)
     reference = _either(given, "component", "componentId", field)
     if not reference:
         raise bad(below(field, "component"), "is required")
     return reference
+
+
+def brought_by(spec: dict[str, Any]) -> int:
+    """How many components the steps of a normalised one bring along, those of theirs too."""
+    inline = [step["component"] for step in spec.get("jobs", {}).values() if isinstance(step["component"], dict)]
+    return len(inline) + sum(brought_by(each) for each in inline)
 
 
 def _either(given: dict[str, Any], yaml: str, wire: str, field: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.core.errors import Problem
-from apps.registry.pipelines.documents import MOST_STEPS
+from apps.registry.pipelines.documents import DEEPEST, MOST_STEPS
 from apps.registry.pipelines.fields import bad, below, unsupported
 from apps.registry.pipelines.graph import (
     Find,
@@ -23,7 +23,6 @@ from apps.registry.pipelines.graph import (
 )
 from apps.registry.pipelines.interface import Data, Declared, fits, fitting, read_inputs, read_outputs, value_of
 
-DEEPEST = 5
 WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 FROM_PARENT = re.compile(rf"\$\{{\{{\s*parent\.inputs\.(?P<name>{WORD})\s*\}}\}}")
 FROM_STEP = re.compile(rf"\$\{{\{{\s*parent\.jobs\.(?P<step>{WORD})\.outputs\.(?P<output>{WORD})\s*\}}\}}")
