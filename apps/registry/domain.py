@@ -171,11 +171,12 @@ def _register_component(
 ) -> tuple[ComponentVersion, bool]:
     def register(inline: dict[str, Any], at: str) -> ComponentVersion:
         anonymous = {"is_anonymous": True}
-        made_of = str(uuid.UUID(digest_of(inline)[:32]))  # the same content is the same version
-        return _register_component(workspace, components.ANONYMOUS, made_of, inline, actor, anonymous, at)[0]
+        return _register_component(workspace, components.ANONYMOUS, None, inline, actor, anonymous, at)[0]
 
     prepared = components.prepare(spec, workspace=workspace, register=register, field=at)
     content = dict(prepared.spec)
+    if name == components.ANONYMOUS and not version:
+        version = str(uuid.UUID(digest_of(content)[:32]))  # the same content is the same version
     same = {"spec": content, "code": prepared.code, "environment": prepared.environment}
     values = same | {
         "type": content["type"],

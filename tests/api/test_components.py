@@ -232,6 +232,17 @@ def test_a_pipeline_keeps_the_versions_it_was_made_with(api, workspace, environm
     assert graph.steps["first"].compute == "cpu"
 
 
+def test_what_a_step_brings_along_follows_the_newest_environment(api, workspace, environment):
+    spec = {"type": "pipeline", "jobs": {"a": {"component": COMMAND, "inputs": {"data": {"path": "a"}}}}}
+    assert put(api, spec, "all").status_code == 201
+    assert put(api, spec, "all").status_code == 200
+    newer = make_environment(workspace, version="2")
+    assert put(api, spec, "all").status_code == 409
+    assert put(api, spec, "all", "2").status_code == 201
+    found = [each.environment for each in ComponentVersion.objects.filter(is_anonymous=True).order_by("created_at")]
+    assert found == [environment, newer]
+
+
 def test_what_is_used_cannot_be_deleted(api, workspace, environment):
     put(api, COMMAND)
     put(api, GRAPH, "all")

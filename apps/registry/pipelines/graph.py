@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -73,6 +74,10 @@ class Graph:
 
     def order(self) -> tuple[str, ...]:
         """The names of the steps, each after those it reads from. Raises Problem "bad-field" for a cycle."""
+        return self._order
+
+    @cached_property
+    def _order(self) -> tuple[str, ...]:
         return order_of({name: step.after() for name, step in self.steps.items()})
 
     def ready(
@@ -85,7 +90,7 @@ class Graph:
         finished, lost = set(done), set(failed)
         runnable, skipped = [], []
         stop = bool(lost) and not continue_on_step_failure
-        for name in self.order():
+        for name in self._order:
             if name in finished or name in lost:
                 continue
             after = self.steps[name].after()
