@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from apps.accounts.models import Workspace
-from apps.core.errors import Problem
-from apps.registry.queries import latest
-from apps.registry.references import asset_reference
+from apps.registry import references
 
 
 def asset_id(workspace: Workspace, kind: str, version: Any) -> str | None:
@@ -23,16 +21,4 @@ class WithAssets:
         """The version an id names, in this workspace; None for no id."""
         if not text:
             return None
-        name, version = asset_reference(text, workspace=self.workspace, kind=kind, field=field)
-        rows = model.objects.filter(asset__workspace=self.workspace, asset__name=name)
-        found = rows.filter(version=version).first() if version else None
-        if version is None and rows.exists():
-            found = latest(rows.first().asset)
-        if found is None:
-            raise Problem(
-                "bad-field",
-                field=field,
-                reason=f"there is no {name}:{version or 'latest'} among the {kind}",
-                target=field,
-            )
-        return found
+        return references.find(model, kind, text, workspace=self.workspace, field=field)

@@ -289,6 +289,15 @@ class CodeBody(Strict):
     properties = CodeProperties()
 
 
+class ComponentProperties(AssetProperties):
+    componentSpec = serializers.DictField()  # noqa: N815 -- the registry's pipelines.documents reads it
+
+
+class ComponentBody(Strict):
+    echoed = ARM_ECHO
+    properties = ComponentProperties()
+
+
 class ContainerProperties(AssetProperties):
     echoed = AssetProperties.echoed | {"latestVersion", "nextVersion", "dataType"}
 

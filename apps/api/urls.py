@@ -11,6 +11,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from apps.api import (
     assets,
     builds,
+    components,
     compute,
     data,
     datastores,
@@ -71,6 +72,7 @@ workspace_urls: list[URLPattern] = [
     path("datastores", datastores.Datastores.as_view(), name="datastores"),
     path("datastores/<str:name>", datastores.Datastore.as_view(), name="datastore"),
     path("datastores/<str:name>/listSecrets", datastores.ListSecrets.as_view(), name="datastore-secrets"),
+    *asset_urls(components.ComponentKind),
     path("onlineEndpoints", online.Endpoints.as_view(), name="endpoints"),
     path(ENDPOINT, online.Endpoint.as_view(), name="endpoint"),
     path(f"{ENDPOINT}/listKeys", online.ListKeys.as_view(), name="list-keys"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from django.db import IntegrityError, transaction
@@ -10,13 +12,15 @@ from django.db.models import ProtectedError
 from apps.accounts.models import Workspace
 from apps.core import audit
 from apps.core.errors import Problem
-from apps.registry import locations, mlmodel, storage
+from apps.registry import components, locations, mlmodel, storage
 from apps.registry.enums import DataType, ModelType
 from apps.registry.models import (
     Asset,
     AssetVersion,
     Code,
     CodeVersion,
+    Component,
+    ComponentVersion,
     Data,
     DataVersion,
     Environment,
@@ -25,13 +29,17 @@ from apps.registry.models import (
     ModelVersion,
     Tree,
 )
-from apps.registry.names import check_asset_name, check_image, check_version
+from apps.registry.names import check_asset_name, check_component_name, check_image, check_version
+from apps.registry.pipelines import fields
+from apps.registry.pipelines.documents import brought_by, normalise
+from apps.registry.pipelines.identity import digest_of
 from apps.registry.queries import next_version
 from apps.registry.routes import check_inference_config
 
 V = TypeVar("V", bound=AssetVersion)
 LONGEST_FILE = 1_000_000  # characters of a conda or requirements file
 LONGEST_PATH = 400
+MOST_BROUGHT = 200  # components that the steps of one bring along: they are stored in one transaction
 
 
 def register_model(
@@ -164,6 +172,74 @@ def register_environment(
     return _register(Environment, EnvironmentVersion, workspace, name, version, actor, same | common, same)
 
 
+def register_component(
+    *,
+    workspace: Workspace,
+    name: str,
+    document: Mapping[str, Any],
+    actor: Any,
+    version: str | None = None,
+    **common: Any,
+) -> tuple[ComponentVersion, bool]:
+    """Register a component, and those its steps bring along; (version, whether it is new).
+
+    `document`: a component as a YAML file or the SDK has it.
+
+    Raises:
+        Problem: "bad-name", "immutable"; "bad-field", "unknown-field", "unsupported" or "limit" with the path of the
+            field; "not-found" for the job it is to be made from.
+    """
+    check_component_name(name)
+    document = components.document_of(document, workspace)
+    spec = normalise(document)
+    if brought_by(spec) > MOST_BROUGHT:
+        raise Problem("limit", limit=MOST_BROUGHT, what="components inside of one", target="jobs")
+    common["description"] = common.get("description") or fields.text(document.get("description"), "description")
+    common["tags"] = common.get("tags") or fields.texts(document.get("tags"), "tags")
+    with transaction.atomic():
+        return _register_component(workspace, name, version, spec, actor, common)
+
+
+def _register_component(
+    workspace: Workspace,
+    name: str,
+    version: str | None,
+    spec: dict[str, Any],
+    actor: Any,
+    common: dict[str, Any],
+    at: str = "",
+) -> tuple[ComponentVersion, bool]:
+    def register(inline: dict[str, Any], at: str) -> ComponentVersion:
+        anonymous = {"is_anonymous": True}
+        return _register_component(workspace, components.ANONYMOUS, None, inline, actor, anonymous, at)[0]
+
+    prepared = components.prepare(spec, workspace=workspace, register=register, field=at)
+    content = dict(prepared.spec)
+    if name == components.ANONYMOUS and not version:
+        version = str(uuid.UUID(digest_of(content)[:32]))  # the same content is the same version
+    same = {"spec": content, "code": prepared.code, "environment": prepared.environment}
+    values = same | {
+        "type": content["type"],
+        "display_name": content.pop("display_name"),
+        "is_deterministic": content["is_deterministic"],
+    }
+    if (name, version) == (components.ANONYMOUS, components.OF_A_JOB):
+        _make_way(workspace, content)
+    made, new = _register(Component, ComponentVersion, workspace, name, version, actor, values | common, same)
+    if new:
+        made.parts.set(prepared.parts)
+    return made, new
+
+
+def _make_way(workspace: Workspace, content: dict[str, Any]) -> None:
+    """Give another version to what the last job's component was: who uses it keeps it as it is."""
+    series = Component.objects.select_for_update().filter(workspace=workspace, name=components.ANONYMOUS).first()
+    found = series and series.versions.filter(version=components.OF_A_JOB).first()
+    if found and found.spec != content:
+        found.version = str(uuid.uuid4())
+        found.save(update_fields=["version", "modified_at"])
+
+
 def _checked_dockerfile(context: Tree | None, path: str) -> str:
     if context is None:
         if path:
@@ -215,7 +291,7 @@ def _again(found: V, values: dict[str, Any], same: dict[str, Any], kind: str) ->
     """A PUT of an existing version: its content must be equal; tags, description and the archive flag may follow."""
     if any(getattr(found, key) != value for key, value in same.items()):
         raise Problem("immutable", kind=kind, name=str(found))
-    loose = {"description", "tags", "properties", "is_archived"} & values.keys()
+    loose = {"description", "tags", "properties", "is_archived", "display_name"} & values.keys()
     changed = [key for key in loose if getattr(found, key) != values[key]]
     for key in changed:
         setattr(found, key, values[key])

@@ -20,3 +20,8 @@ class DatastoreType(models.TextChoices):
     LOCAL = "Local", _("Folder of this machine")
     AZURE_BLOB = "AzureBlob", _("Azure Blob Storage")
     S3 = "S3", _("S3")
+
+
+class ComponentType(models.TextChoices):
+    COMMAND = "command", _("Command")
+    PIPELINE = "pipeline", _("Pipeline")

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from apps.accounts.models import Workspace
 from apps.core.fields import EncryptedTextField
-from apps.registry.enums import DatastoreType, DataType, ModelType
+from apps.registry.enums import ComponentType, DatastoreType, DataType, ModelType
 
 
 class Tree(models.Model):
@@ -242,3 +242,21 @@ class MlflowImport(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
+
+
+class Component(Asset):
+    pass
+
+
+class ComponentVersion(AssetVersion):
+    asset = models.ForeignKey(Component, on_delete=models.CASCADE, related_name="versions")
+    type = models.CharField(max_length=10, choices=ComponentType.choices)
+    display_name = models.CharField(max_length=255, blank=True)
+    spec = models.JSONField(help_text="as pipelines.documents makes it; what it refers to is named with its version")
+    code = models.ForeignKey(CodeVersion, null=True, on_delete=models.PROTECT, related_name="components")
+    environment = models.ForeignKey(EnvironmentVersion, null=True, on_delete=models.PROTECT, related_name="components")
+    parts = models.ManyToManyField("self", symmetrical=False, related_name="pipelines")
+    is_deterministic = models.BooleanField(default=True)
+
+    class Meta(AssetVersion.Meta):
+        abstract = False

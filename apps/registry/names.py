@@ -29,6 +29,17 @@ def check_version(version: str) -> str:
     return version
 
 
+COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,254}")
+
+
+def check_component_name(name: str) -> str:
+    """Raises Problem "bad-name"; stricter than other assets, as in Azure."""
+    if not COMPONENT.fullmatch(name):
+        rule = "a lower-case letter first, then lower-case letters, digits and underscores; at most 255"
+        raise Problem("bad-name", kind="component", name=name, rule=rule)
+    return name
+
+
 MLFLOW_NAME = re.compile(r"[a-z0-9][-a-z0-9]*[a-z0-9]")
 MLFLOW_TAKEN = {"workspaces", "api", "ajax-api", "static-files"}
 

@@ -14,7 +14,13 @@ from apps.builds.models import Package
 from apps.core.models import Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway.domain import ensure_keys, keys_of
-from apps.registry.domain import register_code, register_data, register_environment, register_model
+from apps.registry.domain import (
+    register_code,
+    register_component,
+    register_data,
+    register_environment,
+    register_model,
+)
 from apps.registry.models import Datastore
 from tests.world import tree_of
 
@@ -22,7 +28,7 @@ REQUEST = str(uuid.uuid4())
 OPEN = {"metadata/endpoints", "discovery", "msi/token", "healthz", "readyz"}
 SIGNED_IN = {"api/v1/openapi.json", "api/v1/docs", "api/v1/workspaces"}
 READ, WRITE, KEYS, DELETE = "reader", "scientist", "keys", "delete"
-KINDS = ("models", "environments", "codes", "data")
+ASSETS = ("models", "environments", "codes", "components", "data")
 # path below the workspace → method → who may
 EXPECTED = {
     "": {"get": READ},
@@ -32,10 +38,10 @@ EXPECTED = {
     "instanceTypes": {"get": READ},
     "usages": {"get": READ},
     "uploads": {"post": WRITE},
-    **{f"{kind}": {"get": READ} for kind in KINDS},
-    **{f"{kind}/<str:name>": {"get": READ, "put": WRITE} for kind in KINDS},
-    **{f"{kind}/<str:name>/versions": {"get": READ} for kind in KINDS},
-    **{f"{kind}/<str:name>/versions/<str:version>": {"get": READ, "put": WRITE, "delete": DELETE} for kind in KINDS},
+    **{f"{kind}": {"get": READ} for kind in ASSETS},
+    **{f"{kind}/<str:name>": {"get": READ, "put": WRITE} for kind in ASSETS},
+    **{f"{kind}/<str:name>/versions": {"get": READ} for kind in ASSETS},
+    **{f"{kind}/<str:name>/versions/<str:version>": {"get": READ, "put": WRITE, "delete": DELETE} for kind in ASSETS},
     "datastores": {"get": READ},
     "datastores/<str:name>": {"get": READ, "put": WRITE, "delete": DELETE},
     "datastores/<str:name>/listSecrets": {"post": KEYS},
@@ -95,6 +101,8 @@ def rows(people, workspace):
     Datastore.objects.create(workspace=workspace, name="thing", type="S3", settings={"bucketName": "thing"})
     made, _ = register_environment(workspace=workspace, name="thing", requirements="numpy", actor=olga)
     Package.objects.create(environment=made, model=model, ready_at=timezone.now())
+    component = {"type": "command", "command": "true", "environment": "azureml:thing:1"}
+    register_component(workspace=workspace, name="thing", document=component, actor=olga)
     operation = Operation.objects.create(kind="online-endpoint.create", workspace="lab", target="t", lock="other")
     line = {
         "ts": "2026-03-01T10:00:00.000Z",

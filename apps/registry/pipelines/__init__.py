@@ -1,0 +1,1 @@
+"""Components and pipelines as plain data: what they declare, how they are bound, in which order they run."""
