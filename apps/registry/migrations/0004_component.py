@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0001_initial'),
-        ('registry', '0002_mlflow_link'),
+        ('registry', '0003_data_datastores'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
