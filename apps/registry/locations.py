@@ -111,7 +111,13 @@ class Location:
         return replace(self, uri=f"{self.uri.rstrip('/')}/{clean}", path="/".join(filter(None, [self.path, clean])))
 
     def put(self, source: Path) -> None:
-        """Write a file or a folder here. Raises Problem "output-exists" when anything is here already."""
+        """Write a file or a folder here.
+
+        Raises:
+            Problem: "output-exists" when anything is here already, "upload-refused" for links and special files.
+        """
+        if source.is_symlink() or not (source.is_file() or source.is_dir()):
+            raise Problem("upload-refused", reason=f"{source.name} is a link or a special file")
         if self.datastore is None or not self.path:
             raise Problem("unsupported", what="writing here", reason="only paths of datastores can be written")
         if not self.store.put(source, self.path):
