@@ -31,6 +31,10 @@ azureml://datastores/workspaceblobstore/paths/a\udcffb
 azureml://datastores/workspaceblobstore/paths/.portway-partial-1
 azureml://datastores/workspaceblobstore
 azureml://datastores/nobody/paths/a
+azureml://datastores/a\x00/paths/a
+azureml://datastores/\udc00/paths/a
+azureml:a\udc00:1
+portway://data/a\x00/1
 azureml://datastores/../paths/a
 azureml://subscriptions/s/resourcegroups/r/workspaces/other/datastores/workspaceblobstore/paths/a
 azureml://subscriptions/s/resourcegroups/r/workspaces/other/jobs/j/outputs/o/paths/a
