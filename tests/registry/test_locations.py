@@ -44,6 +44,7 @@ azureml:nothing@latest
 azureml:
 azureml://jobs/j/outputs/o/paths/../a
 portway://uploads/00000000-0000-0000-0000-000000000000
+portway://uploads/------------------------------------
 portway://data/nothing/1
 file:///etc/passwd
 /etc/passwd
