@@ -188,6 +188,7 @@ class Job(models.Model):
     failed = models.PositiveIntegerField(default=0)
     failed_files = models.PositiveIntegerField(default=0)
     rows = models.PositiveBigIntegerField(default=0)
+    deaths = models.PositiveSmallIntegerField(default=0, help_text="of workers that were never ready")
     created_by = models.ForeignKey(live.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
     modified_at = models.DateTimeField(auto_now=True)
