@@ -15,10 +15,10 @@ FIELDS: dict[type[Any], str] = {ModelVersion: "model", CodeVersion: "code", Envi
 
 def users_of(version: AssetVersion) -> list[str]:
     """The deployments of both kinds, the packages, and the jobs that have not ended."""
-    row: Any = version
     found = users.users_of(version)
-    if type(version) not in FIELDS:  # what no batch deployment names by itself
+    if type(version) not in FIELDS:
         return found
+    row: Any = version
     found += [f"batch deployment {each}" for each in row.batch_deployments.select_related("endpoint")]
     live = Job.objects.filter(state__in=JobState.live(), **{FIELDS[type(version)]: version})
     return found + [f"job {each}" for each in live[:MOST_JOBS]]
