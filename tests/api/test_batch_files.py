@@ -90,7 +90,11 @@ def test_the_stream_tells_progress_lines_and_the_end(api, job):
     assert '"miniBatches": "2"' in first
     assert follower.look() == []
     Job.objects.update(done=1)
-    assert "".join(follower.look()).startswith("event: progress")
+    assert "event: progress" in "".join(follower.look())
+    joblogs.append(job, joblogs.MASTER, ["more"])
+    again = "".join(Follower(job, last="6-0").look())
+    assert ('"more"' in again, '"begun"' in again) == (True, False)
+    assert '"begun"' in "".join(Follower(job, last="6-x").look())
     Job.objects.update(state="Completed")
     answer = api.get(f"{JOB}/stream", headers={"accept": "text/event-stream"})
     assert (answer.status_code, answer["Content-Type"]) == (200, "text/event-stream")
