@@ -34,6 +34,7 @@ MOST_FILES = 1_000_000
 MOST_TEXT = 2**18
 PIECE = 2**18
 MOST_DOWNLOAD_S = 3600.0
+MOST_STREAMS = 100  # of one web process
 MOST_STREAM_S = 600.0
 POLL_S = 1.0
 QUIET_S = 15.0  # after which a comment says that the stream is alive
@@ -169,6 +170,8 @@ class JobStream(JobView):
 
     @extend_schema(responses={(200, "text/event-stream"): OpenApiTypes.STR})
     def get(self, request: Request, job: str, **_: Any) -> StreamingHttpResponse:
+        if Follower.open >= MOST_STREAMS:
+            raise Problem("unavailable", what="Another stream")
         follower = Follower(self.job(job), last=request.headers.get("Last-Event-ID", ""))
         answer: StreamingHttpResponse = harmless(
             StreamingHttpResponse(follower.events(), content_type="text/event-stream")
@@ -178,7 +181,9 @@ class JobStream(JobView):
 
 
 class Follower:
-    """What is new of a job, asked for every second without keeping a thread meanwhile."""
+    """What is new of a job, asked for every second without keeping a thread meanwhile. `open`: how many there are."""
+
+    open = 0
 
     def __init__(self, job: Job, *, last: str = "") -> None:
         self.pk = job.pk
@@ -188,6 +193,14 @@ class Follower:
         self.ended = self.behind = False
 
     async def events(self) -> AsyncIterator[str]:
+        Follower.open += 1
+        try:
+            async for found in self._events():
+                yield found
+        finally:
+            Follower.open -= 1
+
+    async def _events(self) -> AsyncIterator[str]:
         deadline = time.monotonic() + MOST_STREAM_S
         last = time.monotonic()
         while True:

@@ -145,8 +145,11 @@ def _hygiene(front: Front) -> Json:
                 "name": "envoy.http.early_header_mutation.header_mutation",
                 "typed_config": typed(
                     "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                    mutations=[_with_a_dash(REQUEST_ID), *(_without({"prefix": prefix}) for prefix in FORGEABLE)]
-                    + [_without({"contains": "_"})],
+                    mutations=[
+                        _with_a_dash(REQUEST_ID),
+                        *(_without({"prefix": prefix}) for prefix in FORGEABLE),
+                        _without({"contains": "_"}),
+                    ],
                 ),
             },
         ],
