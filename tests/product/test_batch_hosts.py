@@ -210,7 +210,9 @@ def site():
 
 def workers_of(site, host):
     """Batch workers that run in a host's namespace."""
-    found = subprocess.run(["ip", "netns", "pids", f"pw-{host}"], capture_output=True, text=True, timeout=20, check=True)
+    found = subprocess.run(
+        ["ip", "netns", "pids", f"pw-{host}"], capture_output=True, text=True, timeout=20, check=True
+    )
     lines = []
     for pid in found.stdout.split():
         try:

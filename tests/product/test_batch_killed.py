@@ -104,7 +104,7 @@ def healthy(product):
 
 def test_twenty_rounds_of_kill_9_lose_and_double_no_row(product, forests):
     dice = random.Random(20261122)  # the same moments each time, as far as the machine allows
-    killed = {part: 0 for part in PARTS}
+    killed = dict.fromkeys(PARTS, 0)
     for number in range(ROUNDS):
         until(lambda: healthy(product), 60, "the front door answers")
         name = invoke(product, forests)
