@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,7 @@ def _write(path: Path, text: str) -> None:
     partial = path.with_suffix(".part")
     partial.write_text(text)
     partial.chmod(0o444)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 # -- after
