@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from apps.batch.domain import schedules
 from apps.batch.engine import nodes, pipeline
 from apps.batch.models import Node
 from apps.compute import domain as compute
@@ -21,6 +22,11 @@ def tend_clusters() -> None:
 def advance_pipelines() -> None:
     """What no message told of."""
     pipeline.sweep()
+
+
+@every(10.0, "schedules")
+def fire_schedules() -> None:
+    schedules.fire_due()
 
 
 @every(60.0, "node-reservations")
