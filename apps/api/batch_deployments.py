@@ -35,6 +35,7 @@ SCALARS = {
     "description": "description",
     "properties": "properties",
 }
+CONFIGURATION = "properties.deploymentConfiguration"
 OWN_SETTINGS = ("component_id", "component_description", "component_tags")  # of `settings`; the rest is Azure's map
 
 
@@ -108,10 +109,7 @@ class BatchDeploymentView(WithAssets, BatchEndpointView):
         settings = configuration.get("settings") or {}
         named, field = given.get("compute"), "properties.compute"
         if pipeline and not named:
-            named, field = (
-                settings.get("default_compute"),
-                "properties.deploymentConfiguration.settings.default_compute",
-            )
+            named, field = settings.get("default_compute"), f"{CONFIGURATION}.settings.default_compute"
         cluster = find_cluster(self.workspace, named, field) if named else None
         _check_size(given.get("resources") or {}, cluster)
         if not pipeline:

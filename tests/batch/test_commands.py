@@ -49,7 +49,8 @@ HOSTILE = "$(touch {0}/a); `touch {0}/b`; ' \" \\ ; touch {0}/c # $HOME ${{{{inp
 def test_a_hostile_literal_stays_text_wherever_it_stands(batch, tmp_path):
     value = HOSTILE.format(tmp_path)
     command = """printf %s ${{inputs.x}} > ${{outputs.out}}/bare; printf %s "a ${{inputs.x}}" > ${{outputs.out}}/double
-printf %s 'a ${{inputs.x}}' > ${{outputs.out}}/single; printf %s "$(printf %s ${{inputs.x}})" > ${{outputs.out}}/nested"""
+printf %s 'a ${{inputs.x}}' > ${{outputs.out}}/single
+printf %s "$(printf %s ${{inputs.x}})" > ${{outputs.out}}/nested"""
     tmp_path.chmod(0o777)
     deploy_one(batch, command, inputs={"x": STRING}, outputs=OUT)
     batch.agent()

@@ -9,6 +9,7 @@ from apps.batch.domain import pipelines
 from apps.batch.engine import pipeline
 from apps.batch.enums import JobState
 from apps.batch.models import Job
+from apps.batch.users import users_of
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.registry.domain import register_component
@@ -208,6 +209,13 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_made(batch, give
         run(batch, {"input_data": folder(batch.files(1))})
     assert told in refused.value.message
     assert Job.objects.count() == 0
+
+
+def test_a_component_in_use_says_by_whom(batch):
+    prepare_and_score(batch)
+    job = run(batch, {"input_data": folder(batch.files(1))})
+    assert users_of(ComponentVersion.objects.get(asset__name="score")) == ["component flow:1", f"job {job.name}"]
+    assert users_of(ComponentVersion.objects.get(asset__name="flow")) == ["batch deployment pipes/flow"]
 
 
 def test_a_pipeline_of_another_workspace_is_not_there(batch):

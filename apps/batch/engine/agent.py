@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from datetime import timedelta
 
 import structlog
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_S = 1.0
 SWEEP_EVERY = 10  # looks
+SPREAD_S = 5.0  # how long a node waits for the host with the fewest
 OVERCOMMIT = 2  # how many times the machine's memory its nodes may have, as other compute
 
 
@@ -114,7 +116,7 @@ class Agent:
 
     def _take_in(self) -> None:
         for node in Node.objects.filter(host="", state=NodeState.PREPARING).order_by("created_at"):
-            if not self._fits(node):
+            if not self._fits(node) or self._better_elsewhere(node):
                 continue
             now = timezone.now()
             hit = Node.objects.filter(pk=node.pk, host="").update(
@@ -126,6 +128,15 @@ class Agent:
             )
             if hit:
                 nodes.schedule()
+
+    def _better_elsewhere(self, node: Node) -> bool:
+        """Whether a host with fewer nodes may still take it; not for ever."""
+        now = timezone.now()
+        if node.created_at < now - timedelta(seconds=SPREAD_S):
+            return False
+        alive = Host.objects.filter(seen_at__gt=now - timedelta(seconds=SPREAD_S)).values_list("name", flat=True)
+        count = Counter(Node.objects.exclude(host="").values_list("host", flat=True))
+        return any(count[name] < count[self.name] for name in alive)
 
     def _fits(self, node: Node) -> bool:
         """Whether this machine has the memory for it; processors are shared."""

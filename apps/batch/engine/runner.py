@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from django.conf import settings as live
+from django.db.models import F
 from django.utils import timezone
 
 from apps.batch.engine import claims, folders, joblogs, lifecycle
@@ -15,6 +16,7 @@ from apps.batch.engine.inputs import Fetched, Inputs, Mounted
 from apps.batch.engine.launch import INPUT
 from apps.batch.engine.node_thread import LOG_S, LOOK_S, TURN_S, Every, NodeThread, Stop
 from apps.batch.engine.results import Segment
+from apps.batch.models import Job
 from apps.compute.drivers.base import Mount, State
 from apps.core.errors import Problem
 from apps.registry import locations
@@ -24,6 +26,7 @@ FLUSH_AT = 256
 AHEAD_S = 1.0  # of work that is claimed before it is due
 MOST_CLAIMED = 512
 START_TRIES = 3  # of init() before any process of the node has come up
+MOST_DEATHS = 20  # of programs or processes that end without a word before they are ready
 FATAL = {"UnsupportedFile", "SignatureMismatch"}  # no other attempt could end better
 
 
@@ -164,9 +167,10 @@ class Runner(NodeThread):
 
     def _starts(self, crew: Crew) -> None:
         """End the job when init() fails, the node when its program has ended."""
-        if not crew.was_ready and len(crew.failed_starts) >= START_TRIES:
-            raise _as_problem(crew.failed_starts[-1])
-        if len(crew.failed_starts) >= START_TRIES * 10:
+        told = [each for each in crew.failed_starts if each["code"] != "WorkerDied"]
+        if told and not crew.was_ready and len(told) >= START_TRIES:
+            raise _as_problem(told[-1])
+        if len(crew.failed_starts) >= MOST_DEATHS:
             raise _as_problem(crew.failed_starts[-1])
         gone = self._ended()
         if gone is None:
@@ -175,10 +179,15 @@ class Runner(NodeThread):
             self._buffer.append(Ended(claimed, 0, timezone.now(), 0, error=gone))
         for worker in crew.workers:
             worker.claimed = None
-        if not crew.was_ready:
+        if not crew.was_ready and (gone["code"] != "WorkerDied" or self._deaths() >= MOST_DEATHS):
             raise _as_problem(gone)
         self._note(f"the worker ended: {gone['message']}")
         raise Stop(gone["message"])
+
+    def _deaths(self) -> int:
+        """How often a node of this job ended without a word before it was ready; somebody may have killed it."""
+        Job.objects.filter(pk=self.job.pk).update(deaths=F("deaths") + 1)
+        return int(Job.objects.values_list("deaths", flat=True).get(pk=self.job.pk))
 
 
 def _as_problem(error: dict[str, Any]) -> Problem:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.batch.engine.plan import OURS, WIRE, Part, Plan, missing, step_digest
 from apps.batch.enums import JobState, JobType
-from apps.batch.models import CHILD_NAMESPACE, Cluster, Job
+from apps.batch.models import Cluster, Job
 from apps.batch.settings import JobSettings
 from apps.core.errors import Problem
 from apps.registry import locations
@@ -24,7 +24,7 @@ CANDIDATES = 5  # earlier jobs that are looked at
 
 
 def name_of(job: Job, step: str) -> str:
-    return str(uuid.uuid5(CHILD_NAMESPACE, f"{job.pk}/{step}"))
+    return str(uuid.uuid5(job.pk, step))
 
 
 def prepare(job: Job, plan: Plan, step: Step, children: Mapping[str, Job]) -> dict[str, Any]:

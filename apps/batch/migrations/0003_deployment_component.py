@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('batch', '0001_first'),
+        ('batch', '0002_deaths'),
         ('registry', '0004_component'),
     ]
 
