@@ -53,6 +53,9 @@ def _prepare_failed(operation: Operation, problem: Problem) -> None:
     job = Job.objects.select_related("workspace", "parent__workspace").filter(pk=operation.payload["job"]).first()
     if job is None:
         return
+    if job.type == JobType.PIPELINE and job.children.exists():
+        pipeline.advance(job.pk)  # it ends when its steps have
+        return
     canceled = problem.code == "canceled" or job.state == JobState.CANCEL_REQUESTED
     lifecycle.end(job, JobState.CANCELED if canceled else JobState.FAILED, None if canceled else problem)
 
@@ -61,7 +64,9 @@ def _prepare_failed(operation: Operation, problem: Problem) -> None:
 def prepare(run: Run) -> None:
     """List the input, build the environment, decide how workers start: all that can fail before any node does."""
     job = _load(run)
-    if not job.live:
+    if job.state == JobState.CANCEL_REQUESTED:
+        raise Problem("canceled")
+    if job.state not in lifecycle.BEFORE_NODES:  # whoever prepared it did not live to say so
         return
     lifecycle.move(job, JobState.PREPARING, expect=[JobState.NOT_STARTED])
     if job.type == JobType.PIPELINE:

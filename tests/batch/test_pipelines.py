@@ -8,10 +8,11 @@ from apps.batch import domain
 from apps.batch.domain import pipelines
 from apps.batch.engine import pipeline
 from apps.batch.enums import JobState
-from apps.batch.models import Job
+from apps.batch.models import BatchDeployment, Job, MiniBatch
 from apps.batch.users import users_of
+from apps.core import operations
 from apps.core.errors import Problem
-from apps.core.models import Operation
+from apps.core.models import Lease, Operation, OperationState
 from apps.registry.domain import register_component
 from apps.registry.models import ComponentVersion
 from tests.batch.pipes import (
@@ -171,6 +172,37 @@ def test_advance_is_the_same_however_often_and_after_a_lost_call(flow):
     for _ in range(3):
         pipeline.advance(job.pk)
     assert job.children.count() == 2
+
+
+@pytest.mark.parametrize("canceled", [False, True])
+def test_whoever_prepared_it_may_die_before_saying_so(flow, canceled):
+    job = run(flow, {"input_data": folder(flow.files(1))})
+    (operation,) = Operation.objects.filter(kind="job.prepare")
+    operations.run(operation.pk)
+    if canceled:
+        domain.cancel(job=Job.objects.get(pk=job.pk), actor=flow.actor)
+    Operation.objects.filter(pk=operation.pk).update(state=OperationState.QUEUED, cancel_requested=canceled)
+    operations.run(operation.pk)
+    assert Job.objects.get(pk=job.pk).live
+    ended(flow, job, JobState.CANCELED if canceled else JobState.COMPLETED)
+    assert not job.children.filter(state__in=JobState.live()).exists()
+    assert not Lease.objects.filter(name__startswith="pipeline/").exists()
+
+
+def test_a_step_that_was_prepared_twice_runs_once(flow):
+    job = run(flow, {"input_data": folder(flow.files(1))})
+    flow.until(
+        lambda: job.children.filter(state=JobState.QUEUED).exists() or job.children.exclude(queued_at=None).exists()
+    )
+    Operation.objects.filter(kind="job.prepare", state=OperationState.SUCCEEDED).update(state=OperationState.QUEUED)
+    ended(flow, job)
+    assert set(MiniBatch.objects.values_list("state", "attempt")) == {("done", 1)}
+
+
+def test_a_deployment_may_name_its_component_in_its_settings(flow):
+    deployment = BatchDeployment.objects.get(name="flow")
+    BatchDeployment.objects.update(component=None, settings=deployment.settings | {"component_id": "azureml:flow:1"})
+    ended(flow, run(flow, {"input_data": folder(flow.files(1))}))
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,16 @@ def sweep() -> None:
 
 def advance(pk: uuid.UUID | str) -> None:
     """Do what can be done for a pipeline now."""
+    rows = Job.objects.filter(pk=pk, type=JobType.PIPELINE, state__in=LIVE)
+    if not rows.exists():
+        return
     try:
-        with leases.held(f"pipeline/{pk}", ttl_s=LEASE_S, wait_s=WAIT_S):
-            job = Job.objects.select_related("workspace", "created_by").filter(pk=pk, type=JobType.PIPELINE).first()
-            if job is not None and job.state in LIVE:
+        with leases.held(f"pipeline/{pk}", ttl_s=LEASE_S, wait_s=WAIT_S) as grant:
+            job = rows.select_related("workspace", "created_by").first()
+            if job is not None:
                 _advance(job)
+            if not rows.exists():
+                leases.drop(grant)
     except leases.LeaseTaken:
         log.info("pipeline.busy", job=str(pk))
 
