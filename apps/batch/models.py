@@ -20,7 +20,7 @@ from apps.batch.enums import (
     OutputAction,
     ProvisioningState,
 )
-from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
+from apps.registry.models import CodeVersion, ComponentVersion, EnvironmentVersion, ModelVersion
 
 STEP_MARK = 0x6B1F1C6A7A10  # what the id of a job's one step differs by from the job's own
 
@@ -122,6 +122,9 @@ class BatchDeployment(Tracked):
         EnvironmentVersion, null=True, on_delete=models.PROTECT, related_name="batch_deployments"
     )
     environment_variables = models.JSONField(default=dict, blank=True)
+    component = models.ForeignKey(
+        ComponentVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="batch_deployments"
+    )
     cluster = models.ForeignKey(Cluster, null=True, on_delete=models.PROTECT, related_name="deployments")
     instance_count = models.PositiveSmallIntegerField(default=1, help_text="nodes per job")
     max_concurrency_per_instance = models.PositiveSmallIntegerField(default=1, help_text="processes per node")

@@ -1,4 +1,4 @@
-"""The agent of a worker host: takes nodes that want a host, keeps their leases, runs a `Runner` for each with a job.
+"""The agent of a worker host: takes nodes that want a host, keeps their leases, runs a thread for each with a job.
 
 One agent runs in every Celery worker. It learns by a message that there may be work, and looks every second anyway.
 What an earlier agent of this host left behind (killed, or cut off for too long) is stopped before anything is taken.
@@ -19,9 +19,11 @@ from django.utils import timezone
 
 from apps.batch.engine import claims, nodes
 from apps.batch.engine.claims import Hold
+from apps.batch.engine.commander import Commander
 from apps.batch.engine.launch import OWNER
+from apps.batch.engine.node_thread import NodeThread
 from apps.batch.engine.runner import Runner
-from apps.batch.enums import NodeState
+from apps.batch.enums import JobType, NodeState
 from apps.batch.models import Host, Job, Node
 from apps.compute import domain as compute
 from apps.compute.drivers.base import DriverUnavailable
@@ -43,7 +45,7 @@ class Agent:
         self.holder = leases.new_holder()
         self.stop = threading.Event()
         self.wake = threading.Event()
-        self._runners: dict[int, Runner] = {}
+        self._runners: dict[int, NodeThread] = {}
         self._lock = threading.Lock()
 
     def run(self) -> None:
@@ -159,7 +161,8 @@ class Agent:
 
     def _start(self, node: Node, job: Job) -> None:
         hold = Hold(node.name, node.pk, self.holder, node.token)
-        runner = Runner(hold, job, node, stopping=self.stop, over=self._over)
+        kind = Commander if job.type == JobType.COMMAND else Runner
+        runner = kind(hold, job, node, stopping=self.stop, over=self._over)
         with self._lock:
             self._runners[node.pk] = runner
         runner.start()
