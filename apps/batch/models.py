@@ -266,7 +266,10 @@ class MiniBatch(models.Model):
 
     class Meta:
         ordering = ["number"]
-        indexes = [models.Index(fields=["job", "state", "number"])]
+        indexes = [
+            models.Index(fields=["job", "state", "number"]),
+            models.Index(fields=["node"], condition=models.Q(state="running"), name="mini_batch_running_on"),
+        ]
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="mini_batch_once")]
 
     def __str__(self) -> str:

@@ -57,7 +57,9 @@ def _prepare_failed(operation: Operation, problem: Problem) -> None:
         pipeline.advance(job.pk)  # it ends when its steps have
         return
     canceled = problem.code == "canceled" or job.state == JobState.CANCEL_REQUESTED
-    lifecycle.end(job, JobState.CANCELED if canceled else JobState.FAILED, None if canceled else problem)
+    state = JobState.CANCELED if canceled else JobState.FAILED
+    possible = (*lifecycle.BEFORE_NODES, JobState.CANCEL_REQUESTED)
+    lifecycle.end(job, state, None if canceled else problem, expect=possible)
 
 
 @handles("job.prepare", steps=("input", "environment"), failed=_prepare_failed, cancelable=True, attempts=ATTEMPTS)
@@ -200,7 +202,7 @@ def _launch(run: Run, job: Job, source: Path | None) -> launch.Launch:
 def _finish_failed(operation: Operation, problem: Problem) -> None:
     job = Job.objects.select_related("workspace", "parent__workspace").filter(pk=operation.payload["job"]).first()
     if job is not None:
-        lifecycle.end(job, JobState.FAILED, problem)
+        lifecycle.end(job, JobState.FAILED, problem, expect=[JobState.FINALIZING])
 
 
 @handles("job.finish", steps=("workers", "results"), failed=_finish_failed, attempts=ATTEMPTS)
@@ -216,7 +218,7 @@ def finish(run: Run) -> None:
     with run.step("results"):
         job.refresh_from_db()
         outcome, problem = commands.deliver(run, job) if job.type == JobType.COMMAND else _deliver(run, job)
-    lifecycle.end(job, outcome, problem)
+    lifecycle.end(job, outcome, problem, expect=[JobState.FINALIZING])
 
 
 def _deliver(run: Run, job: Job) -> tuple[str, Problem | None]:

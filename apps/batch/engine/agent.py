@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter
 from datetime import timedelta
 
@@ -33,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_S = 1.0
 SWEEP_EVERY = 10  # looks
+LONGEST_CALL_S = 120.0  # of a driver; a thread that is silent for longer loses its node
 SPREAD_S = 5.0  # how long a node waits for the host with the fewest
 OVERCOMMIT = 2  # how many times the machine's memory its nodes may have, as other compute
 
@@ -66,10 +68,10 @@ class Agent:
     def look(self, *, sweep: bool = True) -> None:
         """One round: sign of life, leases, leftovers, new nodes, new work."""
         self._sign()
+        self._renew()
         if sweep:
             self._bury_predecessors()
             self._sweep()
-        self._renew()
         self._drop_preempted()
         self._take_in()
         self._set_to_work()
@@ -82,9 +84,14 @@ class Agent:
         Host.objects.update_or_create(name=self.name, defaults=values)
 
     def _renew(self) -> None:
-        """Idle nodes; those at work are renewed by their runners, who learn so that they were fenced."""
+        """Idle nodes, and those whose thread does something that takes long; the others are renewed as they commit."""
         until = timezone.now() + timedelta(seconds=claims.LEASE_S)
-        Node.objects.filter(holder=self.holder, job=None).update(lease_until=until)
+        mine = Node.objects.filter(holder=self.holder)
+        mine.filter(job=None).update(lease_until=until)
+        with self._lock:
+            busy = [each.hold for each in self._runners.values() if time.monotonic() - each.beat_at < LONGEST_CALL_S]
+        for hold in busy:
+            mine.filter(pk=hold.pk, token=hold.token).update(lease_until=until)
 
     def _bury_predecessors(self) -> None:
         """Nodes of a process of this host that is dead need not wait for their leases to run out."""
@@ -94,23 +101,24 @@ class Agent:
 
     def _sweep(self) -> None:
         """Stop programs of this host that belong to no node as it is now."""
-        current = {f"{name}-t{token}" for name, token in Node.objects.values_list("name", "token")}
-        with self._lock:
-            current |= {f"{runner.hold.node}-t{runner.hold.token}" for runner in self._runners.values()}
         for name in compute.drivers():
             try:
                 driver = compute.driver(name)
                 for handle in driver.list(owner=OWNER):
-                    if handle.name not in current and self._mine(handle.name):
+                    if self._left_over(handle.name):
                         log.warning("node.leftover", name=handle.name)
                         driver.forget(handle)
+                        self._renew()  # that may have taken long
             except DriverUnavailable as error:
                 log.info("agent.not_swept", driver=name, reason=str(error))
 
-    def _mine(self, name: str) -> bool:
-        """Several hosts may share one container engine: what another one starts just now is not a leftover."""
+    def _left_over(self, name: str) -> bool:
+        """Whether no node is that any more. What other hosts on the same container engine have is theirs to sweep."""
+        with self._lock:
+            if name in {f"{each.hold.node}-t{each.hold.token}" for each in self._runners.values()}:
+                return False
         node = Node.objects.filter(name=name.rpartition("-t")[0]).first()
-        return node is None or node.host in {"", self.name}
+        return node is None or (name != f"{node.name}-t{node.token}" and node.host in {"", self.name})
 
     # -- nodes
 
@@ -157,7 +165,10 @@ class Agent:
                 continue
             until = timezone.now() + timedelta(seconds=claims.LEASE_S)
             Node.objects.filter(pk=node.pk, token=node.token).update(lease_until=until)
-            self._start(node, node.job)
+            try:
+                self._start(node, node.job)
+            except Exception:  # one job's trouble must not keep the others from starting
+                log.exception("node.not_started", node=node.name, job=node.job.name)
 
     def _start(self, node: Node, job: Job) -> None:
         hold = Hold(node.name, node.pk, self.holder, node.token)

@@ -248,5 +248,5 @@ class Crew:
         if worker.sock is not None:
             self._selector.unregister(worker.sock)
             worker.sock.close()
+        worker.retry_at = time.monotonic() + (0.0 if worker.ready else RECONNECT_S)
         worker.sock, worker.ready, worker.claimed = None, False, None
-        worker.retry_at = time.monotonic() + (0.0 if self.was_ready else RECONNECT_S)

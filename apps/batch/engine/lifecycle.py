@@ -111,19 +111,30 @@ def start_finish(job: Job) -> None:
         "job.finish",
         workspace=job.workspace.name,
         target=job.topic,
-        lock=f"{job.topic}/{job.pk}/finish",
+        lock=_finish_lock(job),
         actor=job.created_by,
         payload={"job": str(job.pk)},
         resource_url=f"jobs/{job.name}",
     )
 
 
-def end(job: Job, state: str, problem: Problem | None = None) -> None:
-    """The job is over."""
+def finish_again(job: Job) -> None:
+    """Start the operation that ends a job anew when there is none: the last one was given up."""
+    live = Operation.objects.filter(lock=_finish_lock(job), state__in=OperationState.live())
+    if not live.exists():
+        start_finish(job)
+
+
+def _finish_lock(job: Job) -> str:
+    return f"{job.topic}/{job.pk}/finish"
+
+
+def end(job: Job, state: str, problem: Problem | None = None, *, expect: Collection[str] | None = None) -> None:
+    """The job is over. `expect`: the states it can come from, any that is live unless named."""
     values: dict[str, Any] = {"ended_at": timezone.now()}
     if problem is not None:
         values["error"] = problem.as_json()
-    if move(job, state, expect=JobState.live(), **values):
+    if move(job, state, expect=expect or JobState.live(), **values):
         log.info("job.ended", job=job.name, state=state, error=(job.error or {}).get("code"))
         wake.schedule()
         if job.parent_id is not None:

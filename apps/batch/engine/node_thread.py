@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import structlog
 from django.conf import settings as live
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from apps.batch.engine import claims, joblogs, lifecycle
 from apps.batch.engine.claims import Fenced, Hold
@@ -60,8 +61,8 @@ class NodeThread(threading.Thread):
         super().__init__(daemon=True, name=f"node-{hold.node}")
         self.hold, self.job, self.node = hold, job, node
         self.settings = JobSettings.of(job.settings)
-        self.launch = Launch.of(job.launch or {})
         self.stopping = stopping
+        self.beat_at = time.monotonic()  # before each thing that may take long; the agent keeps the lease meanwhile
         self._over = over
         self._handle: Handle | None = None
         self._seen: Observation | None = None
@@ -77,16 +78,33 @@ class NodeThread(threading.Thread):
             log.warning("node.fenced", node=self.hold.node, job=self.job.name)
         except Problem as problem:
             self._fail(problem)
+        except (OperationalError, InterfaceError) as error:  # the database is away or locked: no fault of the job
+            log.warning("node.database_away", node=self.hold.node, reason=str(error))
+            connection.close()
         except Exception as error:
             log.exception("node.crashed", node=self.hold.node, job=self.job.name)
             self._fail(Problem("internal", evidence=f"{type(error).__name__}: {error}"[:300]))
         finally:
             try:
                 self._clear()
-                self._over(self.hold)
             except Exception:
                 log.exception("node.clear_failed", node=self.hold.node)
-            connection.close()
+            self._hand_back()
+
+    def _hand_back(self) -> None:
+        """Whatever happened; a node that cannot be given back is lost when its lease runs out."""
+        try:
+            self._over(self.hold)
+        except Exception:
+            log.exception("node.not_given_back", node=self.hold.node)
+        connection.close()
+
+    @cached_property
+    def launch(self) -> Launch:
+        """Raises Problem for a job that was never prepared."""
+        if not self.job.launch:
+            raise Problem("conflict", reason=f"Job {self.job.name} was never prepared.")
+        return Launch.of(self.job.launch)
 
     def _fail(self, problem: Problem) -> None:
         try:
@@ -94,6 +112,9 @@ class NodeThread(threading.Thread):
             lifecycle.fail(self.job, problem)
         except Fenced:
             log.warning("node.fenced", node=self.hold.node, job=self.job.name)
+        except (OperationalError, InterfaceError) as error:
+            log.warning("node.database_away", node=self.hold.node, reason=str(error))
+            connection.close()
 
     def _work(self) -> None:
         raise NotImplementedError
@@ -110,6 +131,7 @@ class NodeThread(threading.Thread):
         spec = self.launch.spec(self.node, *mounts, labels=labels)
         deadline = time.monotonic() + live.START_DEADLINE_S
         while self._handle is None:
+            self.beat_at = time.monotonic()
             try:
                 self._handle = self._driver.start(spec)
             except DriverUnavailable as error:
@@ -150,6 +172,7 @@ class NodeThread(threading.Thread):
 
     def _look(self) -> tuple[int, int]:
         """(mini-batches left, nodes at work) of the job. Raises Stop when there is nothing to do here any more."""
+        self.beat_at = time.monotonic()
         job = Job.objects.only("state", "total", "done", "failed").get(pk=self.job.pk)
         if job.state not in claims.RUNNING_JOBS:
             raise Stop(f"the job is {job.get_state_display().lower()}")
@@ -183,10 +206,13 @@ class NodeThread(threading.Thread):
     def _clear(self) -> None:
         if self._handle is None:
             return
+        self.beat_at = time.monotonic()
         try:
             self._driver.stop(self._handle, grace_s=1.0)
-            self._read_log()
-            self._driver.forget(self._handle)
+            try:
+                self._read_log()
+            finally:
+                self._driver.forget(self._handle)
         except DriverUnavailable as error:  # the sweep of its host removes it later
             log.warning("node.not_cleared", node=self.hold.node, reason=str(error))
 

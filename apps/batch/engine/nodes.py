@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from apps.batch.enums import ClusterTier, JobState, MiniBatchState, NodeState, P
 from apps.batch.models import Cluster, Job, MiniBatch, Node
 from apps.batch.settings import JobSettings
 from apps.compute import domain as compute
+from apps.compute.models import Reservation
 from apps.core import events, leases
 from apps.core.errors import Problem
 
@@ -23,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 LEASE_S = 15.0
 HOST_WAIT_S = 60.0  # how long a node may wait for a host before it is given back and said so
+FINISH_WAIT_S = 30.0
 WAITING = "node-waiting"
 
 
@@ -38,19 +41,19 @@ def schedule() -> None:
         if grant is None:
             continue
         try:
-            _tend(cluster)
+            _tend(cluster, grant)
         except Exception:
             log.exception("cluster.failed", cluster=cluster.name)
         finally:
             leases.release(grant)
 
 
-def _tend(cluster: Cluster) -> None:
+def _tend(cluster: Cluster, grant: leases.Grant) -> None:
     _lose_silent(cluster)
     _settle_jobs(cluster)
     _assign(cluster)
     wanted = _wanted(cluster)
-    _grow(cluster, wanted)
+    _grow(cluster, wanted, grant)
     _shrink(cluster, wanted)
 
 
@@ -60,10 +63,11 @@ def _tend(cluster: Cluster) -> None:
 def _lose_silent(cluster: Cluster) -> None:
     """Nodes whose holder has not renewed its lease, and those no host took."""
     now = timezone.now()
-    for node in cluster.nodes.exclude(host="").filter(lease_until__lt=now):
+    for node in cluster.nodes.exclude(host="").filter(Q(lease_until__lt=now) | Q(lease_until=None)):
         lose(node, "its host did not answer")
 
 
+@transaction.atomic
 def lose(node: Node, reason: str) -> None:
     """Give up a node without a word from its host: unfinished mini-batches are queued again."""
     count = claims.take_away(node)
@@ -73,8 +77,8 @@ def lose(node: Node, reason: str) -> None:
 
 @transaction.atomic
 def remove(node: Node) -> None:
+    Node.objects.filter(pk=node.pk).delete()  # first, as everywhere: whoever locks both does it in this order
     compute.release([node.owner_key])
-    Node.objects.filter(pk=node.pk).delete()
     events.changed(node.cluster.workspace.name, node.cluster.topic)
 
 
@@ -89,6 +93,10 @@ def _settle_jobs(cluster: Cluster) -> None:
             lifecycle.advanced(job)
     for job in jobs.filter(state=JobState.CANCEL_REQUESTED, nodes__isnull=True):
         lifecycle.finish(job, JobState.CANCELED)
+    for job in jobs.filter(
+        state=JobState.FINALIZING, modified_at__lt=timezone.now() - timedelta(seconds=FINISH_WAIT_S)
+    ):
+        lifecycle.finish_again(job)
 
 
 def _open_jobs(cluster: Cluster) -> list[tuple[Job, int]]:
@@ -128,15 +136,23 @@ def _wanted(cluster: Cluster) -> int:
     return min(cluster.max_nodes, max(cluster.min_nodes, asked))
 
 
-def _grow(cluster: Cluster, wanted: int) -> None:
+def _grow(cluster: Cluster, wanted: int, grant: leases.Grant) -> None:
     missing = wanted - cluster.nodes.exclude(state=NodeState.PREEMPTED).count()
     waiting = None
     for _ in range(missing):
+        if not leases.holds(grant):  # somebody else goes on
+            return
         try:
             _make(cluster)
         except Problem as problem:
             waiting = problem.as_json()
             break
+    if (
+        waiting is None
+        and (cluster.waiting or {}).get("code") == WAITING
+        and not cluster.nodes.exclude(host="").exists()
+    ):
+        return  # no host has taken one yet
     if (waiting or {}).get("message") != (cluster.waiting or {}).get("message"):
         Cluster.objects.filter(pk=cluster.pk).update(waiting=waiting)
         events.changed(cluster.workspace.name, cluster.topic)
@@ -171,9 +187,9 @@ def _shrink(cluster: Cluster, wanted: int) -> None:
     long_ago = now - timedelta(seconds=cluster.idle_s if cluster.state != ProvisioningState.DELETING else 0)
     idle = cluster.nodes.filter(job=None, state=NodeState.IDLE, idle_since__lte=long_ago).order_by("idle_since")
     for node in list(idle[: max(0, spare)]):
-        hit = Node.objects.filter(pk=node.pk, job=None, state=NodeState.IDLE).update(state=NodeState.LEAVING)
-        if hit:
-            remove(node)
+        with transaction.atomic():
+            if Node.objects.select_for_update().filter(pk=node.pk, job=None, state=NodeState.IDLE).exists():
+                remove(node)
     unborn = cluster.nodes.filter(host="", created_at__lt=now - timedelta(seconds=HOST_WAIT_S))
     for node in unborn:
         remove(node)
@@ -196,7 +212,7 @@ def preempt(node: Node) -> None:
     Cluster.objects.filter(pk=node.cluster_id).update(preempted=F("preempted") + 1)
     log.warning("node.preempted", node=node.name, cluster=node.cluster.name)
     others = Node.objects.filter(cluster_id=node.cluster_id).exclude(pk=node.pk).exclude(state=NodeState.PREEMPTED)
-    if node.job is not None and not others.filter(job=node.job).exists():
+    if node.job is not None and not others.exists():
         problem = Problem("job-preempted", cluster=node.cluster.name)
         lifecycle.move(node.job, JobState.CANCEL_REQUESTED, expect=claims.RUNNING_JOBS, error=problem.as_json())
     events.changed(node.cluster.workspace.name, node.cluster.topic)
@@ -204,9 +220,15 @@ def preempt(node: Node) -> None:
         remove(node)
 
 
-def make_room() -> bool:
-    """Preempt the youngest low-priority node; whether there was one. For dedicated and online work that lacks room."""
-    rows = Node.objects.filter(cluster__tier=ClusterTier.LOW_PRIORITY).exclude(state=NodeState.PREEMPTED)
+def make_room(targets: Collection[str], amount: str) -> bool:
+    """Preempt the youngest low-priority node that holds some of this amount on these targets; whether there was one.
+
+    For dedicated and online work that lacks room.
+    """
+    held = Reservation.objects.filter(target__in=targets, owner_key__startswith="node:", **{f"{amount}__gt": 0})
+    names = [key.removeprefix("node:") for key in held.values_list("owner_key", flat=True)]
+    rows = Node.objects.filter(name__in=names, cluster__tier=ClusterTier.LOW_PRIORITY)
+    rows = rows.exclude(state=NodeState.PREEMPTED)
     node = rows.select_related("cluster__workspace", "job__workspace").order_by("-created_at").first()
     if node is None:
         return False

@@ -48,6 +48,7 @@ class Runner(NodeThread):
         )
         try:
             self._start()
+            self._reached_at = time.monotonic()
             self._loop(crew, inputs)
         except Stop as stop:
             self._note(f"given up: {stop}")
@@ -120,6 +121,8 @@ class Runner(NodeThread):
 
     def _take(self, crew: Crew, inputs: Inputs) -> None:
         outcomes, crew.outcomes = crew.outcomes, []
+        if any(each.error is None for each in outcomes):
+            crew.failed_starts.clear()  # what was wrong is over
         for each in outcomes:
             inputs.done(each.claimed)
             self._buffer.append(self._kept(each))
@@ -150,11 +153,11 @@ class Runner(NodeThread):
         bad = [each for each in ended if each.error is not None]
         for each in bad:
             self._report(each)
+        fatal = next((each.error for each in bad if each.error is not None and each.error["code"] in FATAL), None)
+        if fatal is not None:
+            raise _as_problem(fatal)
         if ended:
             lifecycle.advanced(self.job)
-        fatal = next((each for each in bad if each.error is not None and each.error["code"] in FATAL), None)
-        if fatal is not None and fatal.error is not None:
-            raise _as_problem(fatal.error)
         return bool(bad)
 
     def _report(self, ended: Ended) -> None:
@@ -174,6 +177,7 @@ class Runner(NodeThread):
             raise _as_problem(crew.failed_starts[-1])
         gone = self._ended()
         if gone is None:
+            self._silent(crew)
             return
         for claimed in crew.busy:  # each is a failed attempt: what ends the node must not be tried for ever
             self._buffer.append(Ended(claimed, 0, timezone.now(), 0, error=gone))
@@ -183,6 +187,15 @@ class Runner(NodeThread):
             raise _as_problem(gone)
         self._note(f"the worker ended: {gone['message']}")
         raise Stop(gone["message"])
+
+    def _silent(self, crew: Crew) -> None:
+        """End the job when nothing of the program could be reached for as long as a start may take."""
+        now = time.monotonic()
+        if any(worker.sock is not None for worker in crew.workers):
+            self._reached_at = now
+        elif now - self._reached_at > live.START_DEADLINE_S:
+            text = f"The node's worker did not open its door within {live.START_DEADLINE_S} s."
+            raise _as_problem(failure("StartTimeout", text))
 
     def _deaths(self) -> int:
         """How often a node of this job ended without a word before it was ready; somebody may have killed it."""

@@ -166,12 +166,15 @@ def _amounts(size: Size, instances: int) -> dict[str, int]:
     }
 
 
-_makers: list[Callable[[], bool]] = []
+_makers: list[Callable[[Collection[str], str], bool]] = []
 MOST_TAKEN = 50  # that one reservation may take from others
 
 
-def make_room_with(maker: Callable[[], bool]) -> None:
-    """Have `maker` give something back where capacity lacks; it tells whether it had something. In the transaction."""
+def make_room_with(maker: Callable[[Collection[str], str], bool]) -> None:
+    """Have `maker` give something of an amount back, on targets that lack it; it tells whether it had something.
+
+    It is called in the transaction of the reservation.
+    """
     _makers.append(maker)
 
 
@@ -199,9 +202,15 @@ def reserve(
         try:
             return _reserve(*asked, keep=keep)
         except Problem as problem:
-            if problem.code != "no-capacity" or not any(maker() for maker in _makers):
+            if problem.code != "no-capacity" or not _room_made(target, str(problem.params["amount"])):
                 raise
     return _reserve(*asked, keep=keep)
+
+
+def _room_made(target: str, amount: str) -> bool:
+    targets = every_target()
+    names = sharing(targets[target], amount, targets)
+    return any(maker(names, amount) for maker in _makers)
 
 
 @transaction.atomic
@@ -249,6 +258,7 @@ def _no_capacity(line: Line, asked: int, here: int, target: str) -> Problem:
         place=label(target),
         asked=told(line.amount, asked),
         free=told(line.amount, free),
+        amount=line.amount,
         target=FIELDS[line.amount],
     )
 
