@@ -268,6 +268,9 @@ LIMITS = {
     "deployments": 500,
     "deployments_per_endpoint": 20,
     "instances_per_deployment": 50,
+    "clusters": 200,
+    "nodes_per_cluster": 100,
+    "jobs_per_workspace": 10_000,  # that have not ended
     "request_timeout_ms": 180_000,
     "requests_per_second": env_int("PORTWAY_REQUESTS_PER_SECOND", 10_000),  # docs/decisions/rate-limit.md
     "upload_bytes": 5 * 2**30,

@@ -11,19 +11,16 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from apps.batch import environments
 from apps.batch.engine import claims, folders, joblogs, launch, lifecycle, nodes, output, results, wake
 from apps.batch.engine.results import Piece, SegmentBroken
 from apps.batch.enums import JobState, MiniBatchState
 from apps.batch.models import Job, MiniBatch
 from apps.batch.settings import JobSettings
-from apps.builds import domain as builds
-from apps.builds.versions import spec_of
-from apps.compute import domain as compute
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.core.operations import Run, handles
 from apps.endpoints.contents import Contents
-from apps.endpoints.environments import of_mlflow_model
 from apps.registry import locations
 
 ATTEMPTS = 50  # an operation of a job may be interrupted often: the job must end all the same
@@ -138,12 +135,7 @@ def _alone(job: Job, path: Path) -> Path:
 def _launch(run: Run, job: Job, source: Path | None) -> launch.Launch:
     if job.cluster is None:
         raise Problem("bad-field", field="compute", reason="the job has no cluster")
-    spec = spec_of(job.environment) if job.environment is not None else of_mlflow_model(job.model)
-    instance = compute.instance_type(job.cluster.instance_type, also=job.cluster.instance_type)
-    driver = compute.place(
-        job.workspace, needs_container=spec.needs_container, gpus=instance.gpus, isolation=instance.isolation
-    )
-    runnable = builds.ensure(spec, driver=driver, log=run.log, check=run.check, operation=run.operation)
+    runnable, driver = environments.built(run, cluster=job.cluster, environment=job.environment, model=job.model)
     settings = JobSettings.of(job.settings)
     contents = Contents(
         model=job.model,

@@ -32,6 +32,9 @@ RULES: dict[str, Rule] = {
     "instances_per_deployment": Rule(_("Instances of one deployment"), 1, 1_000),
     "request_timeout_ms": Rule(_("Longest request timeout, in milliseconds"), 1_000, 3_600_000),
     "requests_per_second": Rule(_("Requests per second of one endpoint"), 1, 1_000_000),
+    "clusters": Rule(_("Compute clusters of the installation"), 1, 10_000),
+    "nodes_per_cluster": Rule(_("Nodes of one compute cluster"), 1, 1_000),
+    "jobs_per_workspace": Rule(_("Jobs of one workspace that have not ended"), 1, 1_000_000),
     "upload_bytes": Rule(_("Largest upload, in bytes"), 2**20, 2**40),
     "upload_files": Rule(_("Files of one upload"), 1, 1_000_000),
 }
@@ -52,6 +55,18 @@ class Current:
 
 
 _followers: dict[str, Callable[[int], object]] = {}
+_counters: dict[str, list[Callable[[], int]]] = {}
+
+
+def count_with(name: str, function: Callable[[], int]) -> None:
+    """Have what `function` counts count against a limit, together with what other apps have of it."""
+    _counters.setdefault(name, []).append(function)
+
+
+def check_room(name: str, what: str) -> None:
+    """Raises Problem "limit" when the installation may have no more of what the limit counts."""
+    if sum(count() for count in _counters[name]) >= (most := get(name)):
+        raise Problem("limit", limit=most, what=what)
 
 
 def follow(name: str, function: Callable[[int], object]) -> None:

@@ -1,6 +1,40 @@
 """Verbs on batch endpoints, deployments, clusters and jobs."""
 
+from apps.batch.domain.clusters import ClusterSpec, create_cluster, delete_cluster, preempt_node, update_cluster
+from apps.batch.domain.deployments import (
+    BatchDeploymentSpec,
+    create_deployment,
+    delete_deployment,
+    deployment_spec_of,
+    update_deployment,
+)
+from apps.batch.domain.endpoints import BatchEndpointSpec, create_endpoint, delete_endpoint, update_endpoint
 from apps.batch.domain.jobs import cancel, invoke, retry_failed
+from apps.batch.domain.records import JobChange, delete_job, update_job
 from apps.batch.domain.specs import JobSpec, check_settings, settings_of
 
-__all__ = ["JobSpec", "cancel", "check_settings", "invoke", "retry_failed", "settings_of"]
+__all__ = [
+    "BatchDeploymentSpec",
+    "BatchEndpointSpec",
+    "ClusterSpec",
+    "JobChange",
+    "JobSpec",
+    "cancel",
+    "check_settings",
+    "create_cluster",
+    "create_deployment",
+    "create_endpoint",
+    "delete_cluster",
+    "delete_deployment",
+    "delete_endpoint",
+    "delete_job",
+    "deployment_spec_of",
+    "invoke",
+    "preempt_node",
+    "retry_failed",
+    "settings_of",
+    "update_cluster",
+    "update_deployment",
+    "update_endpoint",
+    "update_job",
+]

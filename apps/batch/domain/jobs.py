@@ -15,7 +15,7 @@ from apps.batch.domain.specs import JobSpec, settings_of
 from apps.batch.engine import lifecycle, wake
 from apps.batch.enums import DeploymentType, JobState, JobType, MiniBatchState, ProvisioningState
 from apps.batch.models import BatchDeployment, BatchEndpoint, Job
-from apps.core import audit, operations
+from apps.core import audit, limits, operations
 from apps.core.errors import Problem
 from apps.core.models import Operation, OperationState
 from apps.registry import locations
@@ -41,6 +41,7 @@ def invoke(
     if request_id and (found := _of_request(endpoint, request_id)) is not None:
         return found, False
     chosen = _deployment(endpoint, deployment)
+    _check_limit(endpoint.workspace)
     job = _scoring_job(chosen, spec) if chosen.type == DeploymentType.MODEL else pipelines.job_of(chosen, spec)
     job.request_id = request_id
     job.created_by = actor if getattr(actor, "pk", None) else None
@@ -54,8 +55,15 @@ def invoke(
     return job, True
 
 
+def _check_limit(workspace: Workspace) -> None:
+    waiting = Job.objects.filter(workspace=workspace, state__in=JobState.live())
+    if waiting.count() >= (most := limits.get("jobs_per_workspace")):
+        raise Problem("limit", limit=most, what="jobs that have not ended")
+
+
 def _of_request(endpoint: BatchEndpoint, request_id: str) -> Job | None:
-    return Job.objects.filter(endpoint_name=endpoint.name, request_id=request_id).first()
+    rows = Job.objects.filter(workspace=endpoint.workspace, endpoint_name=endpoint.name)
+    return rows.filter(request_id=request_id).first()
 
 
 def _deployment(endpoint: BatchEndpoint, name: str | None) -> BatchDeployment:
@@ -63,7 +71,8 @@ def _deployment(endpoint: BatchEndpoint, name: str | None) -> BatchDeployment:
     if name:
         found = rows.filter(name__iexact=name).first()
         if found is None:
-            raise Problem("not-found", kind="deployment", name=f"{endpoint.name}/{name}")
+            there = ", ".join(rows.values_list("name", flat=True)) or "no deployments"
+            raise Problem("not-found", kind="deployment", name=f"{endpoint.name}/{name}; this endpoint has {there}")
     else:
         found = rows.filter(pk=endpoint.default_deployment_id or 0).first()
         if found is None:
@@ -210,6 +219,8 @@ def retry_failed(*, job: Job, actor: Any) -> Job:
     """
     if job.live or job.type != JobType.SCORING:
         raise _ended(job, "only an ended job of a model can be retried")
+    if job.cluster is None or job.cluster.state == ProvisioningState.DELETING:
+        raise _ended(job, "its cluster is gone")
     again = job.mini_batches.exclude(state=MiniBatchState.DONE)
     count = again.count()
     if not count:

@@ -41,6 +41,8 @@ RECIPE_FIELDS = (
 LOOKED_INTO = ("model", "code", "scoring_script", "environment", "properties")
 """A change of one of these is looked at as a new deployment is."""
 
+limits.count_with("deployments", OnlineDeployment.objects.count)
+
 
 @transaction.atomic
 def create_deployment(
@@ -150,8 +152,7 @@ def _assign(deployment: OnlineDeployment, spec: DeploymentSpec) -> None:
 def _check_limits(endpoint: OnlineEndpoint) -> None:
     if endpoint.deployments.count() >= (most := limits.get("deployments_per_endpoint")):
         raise Problem("limit", limit=most, what="deployments of one endpoint")
-    if OnlineDeployment.objects.count() >= (most := limits.get("deployments")):
-        raise Problem("limit", limit=most, what="deployments")
+    limits.check_room("deployments", "deployments")
 
 
 def check_spec(spec: DeploymentSpec) -> None:

@@ -18,6 +18,8 @@ from apps.endpoints.models import OnlineEndpoint
 from apps.endpoints.rules import check_name, check_traffic
 from apps.gateway import domain as gateway
 
+limits.count_with("endpoints", OnlineEndpoint.objects.count)
+
 
 @transaction.atomic
 def create_endpoint(
@@ -36,8 +38,7 @@ def add_endpoint(workspace: Workspace, name: str, spec: EndpointSpec, actor: Any
     _check_keys(spec)
     if OnlineEndpoint.objects.filter(name__iexact=name).exists():
         raise Problem("exists", kind="Endpoint", name=name, target="name")
-    if OnlineEndpoint.objects.count() >= (most := limits.get("endpoints")):
-        raise Problem("limit", limit=most, what="endpoints")
+    limits.check_room("endpoints", "endpoints")
     try:
         with transaction.atomic():
             endpoint = OnlineEndpoint.objects.create(

@@ -19,7 +19,7 @@ from apps.core.errors import Problem
 from apps.core.models import Operation, OperationState
 from apps.core.operations import can_cancel
 from apps.endpoints.models import OnlineDeployment
-from apps.endpoints.users import users_of
+from apps.batch.users import users_of
 from apps.registry import storage
 from apps.registry.domain import delete_version, register_environment
 from apps.registry.models import Environment, EnvironmentVersion

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _lazy
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
-from apps.endpoints.users import users_of
+from apps.batch.users import users_of
 from apps.registry import storage
 from apps.registry.domain import delete_version
 from apps.registry.models import Model, ModelVersion
