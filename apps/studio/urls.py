@@ -14,6 +14,8 @@ from apps.studio.pages import (
     environments,
     find,
     home,
+    job_files,
+    jobs,
     logs,
     metrics,
     model_forms,
@@ -26,6 +28,7 @@ from apps.studio.pages import (
 
 ENDPOINT = "endpoints/<str:endpoint>"
 DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
+JOB = "jobs/<str:job>"
 
 workspace_urls: list[URLPattern] = [
     path("", home.WorkspaceHome.as_view(), name="workspace"),
@@ -73,6 +76,19 @@ workspace_urls: list[URLPattern] = [
     path("environments/<str:environment>/export", packages.EnvironmentExport.as_view(), name="environment-export"),
     path("environments/<str:environment>/delete", environments.EnvironmentDelete.as_view(), name="environment-delete"),
     path("compute", compute.Compute.as_view(), name="compute"),
+    path("jobs", jobs.Jobs.as_view(), name="jobs"),
+    path(JOB, jobs.Overview.as_view(), name="job"),
+    path(f"{JOB}/map", jobs.JobMap.as_view(), name="job-map"),
+    path(f"{JOB}/mini-batches", jobs.MiniBatches.as_view(), name="job-mini-batches"),
+    path(f"{JOB}/mini-batches/<int:number>", jobs.MiniBatchPage.as_view(), name="job-mini-batch"),
+    path(f"{JOB}/logs", job_files.JobLogs.as_view(), name="job-logs"),
+    path(f"{JOB}/logs/download", job_files.JobLogDownload.as_view(), name="job-log-download"),
+    path(f"{JOB}/outputs", job_files.JobOutputs.as_view(), name="job-outputs"),
+    path(f"{JOB}/outputs/download", job_files.JobOutputDownload.as_view(), name="job-output-download"),
+    path(f"{JOB}/outputs/picture", job_files.JobOutputPicture.as_view(), name="job-output-picture"),
+    path(f"{JOB}/cancel", jobs.JobCancel.as_view(), name="job-cancel"),
+    path(f"{JOB}/retry", jobs.JobRetry.as_view(), name="job-retry"),
+    path(f"{JOB}/archive", jobs.JobArchive.as_view(), name="job-archive"),
     path("operations", operations.Operations.as_view(), name="operations"),
     path("requests", logs.RequestSearch.as_view(), name="request-search"),
     path("operations/<uuid:operation>", operations.Timeline.as_view(), name="operation"),

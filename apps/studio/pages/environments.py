@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
+from apps.batch.users import users_of
 from apps.builds import history
 from apps.builds.models import package_of
 from apps.builds.packaging import domain as packaging
@@ -19,7 +20,6 @@ from apps.core.errors import Problem
 from apps.core.models import Operation, OperationState
 from apps.core.operations import can_cancel
 from apps.endpoints.models import OnlineDeployment
-from apps.batch.users import users_of
 from apps.registry import storage
 from apps.registry.domain import delete_version, register_environment
 from apps.registry.models import Environment, EnvironmentVersion

@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
+from apps.batch.users import users_of
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
-from apps.batch.users import users_of
 from apps.registry import storage
 from apps.registry.domain import delete_version
 from apps.registry.models import Model, ModelVersion
