@@ -15,9 +15,9 @@ from apps.accounts.models import Workspace
 from apps.api import arm, packages
 from apps.api import serializers as shapes
 from apps.api.views import PAGE, WorkspaceView, listing, number, one
+from apps.batch.users import users_of
 from apps.builds.models import package_of
 from apps.core.errors import Problem
-from apps.batch.users import users_of
 from apps.registry import domain, sources, uploads
 from apps.registry.models import (
     Code,

@@ -12,24 +12,34 @@ WORDS = {
     for word in """
     subscriptions resourceGroups providers Microsoft.MachineLearningServices workspaces onlineEndpoints deployments
     models environments codes versions operations requests uploads listKeys regenerateKeys token metrics getLogs skus
+<<<<<<< HEAD
     build builds log data datastores listSecrets
+=======
+    build builds log batchEndpoints computes listNodes nodes preempt jobs cancel retry miniBatches stream logs outputs
+    runs details children rundata
+>>>>>>> api
     """.split()
 }
-ARM_PREFIX, SHORT_PREFIX = "/subscriptions/", "/api/v1/workspaces/"
+HEADS = {  # of a path → where its first fixed word stands
+    "/subscriptions/": 1,
+    "/api/v1/workspaces/": 3,
+    "/mferp/managementfrontend/subscriptions/": 3,
+    "/history/v1.0/subscriptions/": 3,
+}
+FILES = {"logs", "outputs"}  # of a job: what follows is a path of the user's own
 
 
 def canonical(path: str) -> str:
     """The path with its fixed words in our spelling; names, which stand between them, stay as they are."""
     lowered = path.lower()
-    if lowered.startswith(ARM_PREFIX):
-        head = 1
-    elif lowered.startswith(SHORT_PREFIX):
-        head = 3
-    else:
+    head = next((index for prefix, index in HEADS.items() if lowered.startswith(prefix)), None)
+    if head is None:
         return path
     parts = path.split("/")
     for index in range(head, len(parts), 2):
         parts[index] = WORDS.get(parts[index].lower(), parts[index])
+        if parts[index] in FILES:
+            break
     return "/".join(parts)
 
 

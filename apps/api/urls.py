@@ -10,14 +10,24 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 
 from apps.api import (
     assets,
+    batch_deployments,
+    batch_endpoints,
     builds,
+<<<<<<< HEAD
     components,
+=======
+    clusters,
+>>>>>>> api
     compute,
     data,
     datastores,
     deployments,
     discovery,
     health,
+    history,
+    invocations,
+    job_files,
+    jobs,
     metrics,
     mlflow,
     online,
@@ -52,7 +62,47 @@ docs = csp_update({"style-src": ["'unsafe-inline'"]})(SpectacularSwaggerSplitVie
 ENVIRONMENT = "environments/<str:name>/versions/<str:version>"
 ENDPOINT = "onlineEndpoints/<str:endpoint>"
 DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
+BATCH = "batchEndpoints/<str:endpoint>"
+BATCH_DEPLOYMENT = f"{BATCH}/deployments/<str:deployment>"
+COMPUTE = "computes/<str:compute>"
+JOB = "jobs/<str:job>"
+
+# the SDK lists them under a prefix of its own too
+batch_job_urls: list[URLPattern] = [
+    path(f"{BATCH}/jobs", invocations.EndpointJobs.as_view(), name="batch-endpoint-jobs"),
+    path(f"{BATCH}/jobs/<str:job>", invocations.EndpointJob.as_view(), name="batch-endpoint-job"),
+    path(f"{BATCH_DEPLOYMENT}/jobs", invocations.DeploymentJobs.as_view(), name="batch-deployment-jobs"),
+]
+batch_urls: list[URLPattern] = [
+    path("batchEndpoints", batch_endpoints.BatchEndpoints.as_view(), name="batch-endpoints"),
+    path(BATCH, batch_endpoints.BatchEndpoint.as_view(), name="batch-endpoint"),
+    path(f"{BATCH}/listKeys", batch_endpoints.BatchListKeys.as_view(), name="batch-list-keys"),
+    path(f"{BATCH}/deployments", batch_deployments.BatchDeployments.as_view(), name="batch-deployments"),
+    path(BATCH_DEPLOYMENT, batch_deployments.BatchDeployment.as_view(), name="batch-deployment"),
+    *batch_job_urls,
+    path("computes", clusters.Computes.as_view(), name="computes"),
+    path(COMPUTE, clusters.Compute.as_view(), name="compute"),
+    path(f"{COMPUTE}/listNodes", clusters.ComputeNodes.as_view(), name="compute-nodes"),
+    path(f"{COMPUTE}/nodes/<str:node>/preempt", clusters.NodePreempt.as_view(), name="node-preempt"),
+    path("jobs", jobs.Jobs.as_view(), name="jobs"),
+    path(JOB, jobs.Job.as_view(), name="job"),
+    path(f"{JOB}/cancel", jobs.JobCancel.as_view(), name="job-cancel"),
+    path(f"{JOB}/retry", jobs.JobRetry.as_view(), name="job-retry"),
+    path(f"{JOB}/miniBatches", jobs.MiniBatches.as_view(), name="mini-batches"),
+    path(f"{JOB}/miniBatches/<int:number>", jobs.MiniBatch.as_view(), name="mini-batch"),
+    path(f"{JOB}/stream", job_files.JobStream.as_view(), name="job-stream"),
+    path(f"{JOB}/logs", job_files.JobLogs.as_view(), name="job-logs"),
+    path(f"{JOB}/logs/<path:name>", job_files.JobLog.as_view(), name="job-log"),
+    path(f"{JOB}/outputs/<str:name>", job_files.JobOutput.as_view(), name="job-output"),
+    path(f"{JOB}/outputs/<str:name>/<path:path>", job_files.JobOutputFile.as_view(), name="job-output-file"),
+]
+run_urls: list[URLPattern] = [
+    path("runs/<str:run>/details", history.RunDetails.as_view(), name="run-details"),
+    path("runs/<str:run>/children", history.RunChildren.as_view(), name="run-children"),
+    path("rundata", history.RunData.as_view(), name="run-data"),
+]
 workspace_urls: list[URLPattern] = [
+    *batch_urls,
     path("operations", workspaces.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation>", workspaces.Operation.as_view(), name="operation"),
     path("operations/<uuid:operation>/log", workspaces.OperationLog.as_view(), name="operation-log"),
@@ -97,6 +147,11 @@ def prefixed(prefix: str, namespace: str) -> list[URLPattern | URLResolver]:
 urlpatterns: list[URLPattern | URLResolver] = [
     *prefixed(ARM, "arm"),
     *prefixed("api/v1/workspaces", "short"),
+    path(f"mferp/managementfrontend/{ARM}/<str:workspace>/", include((batch_job_urls, "api"), namespace="mfe")),
+    path(f"history/v1.0/{ARM}/<str:workspace>/", include((run_urls, "api"), namespace="history")),
+    path("batch/<str:endpoint>/jobs", invocations.Invoke.as_view(), name="batch-invoke"),
+    path("batch/<str:endpoint>/jobs/<str:job>", invocations.Invocation.as_view(), name="batch-invocation"),
+    path("joblogs/<str:token>", history.job_log, name="job-log-link"),
     path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("api/v1/docs", docs, name="api-docs"),
     path("metadata/endpoints", discovery.metadata, name="metadata"),

@@ -17,6 +17,8 @@ def users_of(version: AssetVersion) -> list[str]:
     """The deployments of both kinds, the packages, and the jobs that have not ended."""
     row: Any = version
     found = users.users_of(version)
+    if type(version) not in FIELDS:  # what no batch deployment names by itself
+        return found
     found += [f"batch deployment {each}" for each in row.batch_deployments.select_related("endpoint")]
     live = Job.objects.filter(state__in=JobState.live(), **{FIELDS[type(version)]: version})
     return found + [f"job {each}" for each in live[:MOST_JOBS]]

@@ -10,10 +10,12 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from apps.accounts.domain import create_token
+from apps.batch.engine import joblogs
 from apps.builds.models import Package
 from apps.core.models import Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway.domain import ensure_keys, keys_of
+from apps.registry import locations
 from apps.registry.domain import (
     register_code,
     register_component,
@@ -22,12 +24,14 @@ from apps.registry.domain import (
     register_model,
 )
 from apps.registry.models import Datastore
+from tests.batch.parts import make_batch_deployment, make_batch_endpoint, make_cluster, make_job, make_node
 from tests.world import tree_of
 
 REQUEST = str(uuid.uuid4())
 OPEN = {"metadata/endpoints", "discovery", "msi/token", "healthz", "readyz"}
 SIGNED_IN = {"api/v1/openapi.json", "api/v1/docs", "api/v1/workspaces"}
-READ, WRITE, KEYS, DELETE = "reader", "scientist", "keys", "delete"
+LINKS = {"joblogs/<str:token>"}  # signed: see test_batch_files
+READ, WRITE, KEYS, DELETE, COMPUTE = "reader", "scientist", "keys", "delete", "compute"
 ASSETS = ("models", "environments", "codes", "components", "data")
 # path below the workspace → method → who may
 EXPECTED = {
@@ -66,8 +70,50 @@ EXPECTED = {
     },
     "onlineEndpoints/<str:endpoint>/deployments/<str:deployment>/getLogs": {"post": READ},
     "onlineEndpoints/<str:endpoint>/deployments/<str:deployment>/skus": {"get": READ},
+    "batchEndpoints": {"get": READ},
+    "batchEndpoints/<str:endpoint>": {"get": READ, "put": WRITE, "patch": WRITE, "delete": DELETE},
+    "batchEndpoints/<str:endpoint>/listKeys": {"post": KEYS},
+    "batchEndpoints/<str:endpoint>/jobs": {"get": READ},
+    "batchEndpoints/<str:endpoint>/jobs/<str:job>": {"get": READ},
+    "batchEndpoints/<str:endpoint>/deployments": {"get": READ},
+    "batchEndpoints/<str:endpoint>/deployments/<str:deployment>": {
+        "get": READ,
+        "put": WRITE,
+        "patch": WRITE,
+        "delete": DELETE,
+    },
+    "batchEndpoints/<str:endpoint>/deployments/<str:deployment>/jobs": {"get": READ},
+    "computes": {"get": READ},
+    "computes/<str:compute>": {"get": READ, "put": COMPUTE, "delete": COMPUTE},
+    "computes/<str:compute>/listNodes": {"post": READ},
+    "computes/<str:compute>/nodes/<str:node>/preempt": {"post": COMPUTE},
+    "jobs": {"get": READ},
+    "jobs/<str:job>": {"get": READ, "put": WRITE, "patch": WRITE, "delete": DELETE},
+    "jobs/<str:job>/cancel": {"post": WRITE},
+    "jobs/<str:job>/retry": {"post": WRITE},
+    "jobs/<str:job>/miniBatches": {"get": READ},
+    "jobs/<str:job>/miniBatches/<int:number>": {"get": READ},
+    "jobs/<str:job>/stream": {"get": READ},
+    "jobs/<str:job>/logs": {"get": READ},
+    "jobs/<str:job>/logs/<path:name>": {"get": READ},
+    "jobs/<str:job>/outputs/<str:name>": {"get": READ},
+    "jobs/<str:job>/outputs/<str:name>/<path:path>": {"get": READ},
+}
+# under prefixes of their own; the first lists are those of batch endpoints again
+HISTORY = {
+    "runs/<str:run>/details": {"get": READ},
+    "runs/<str:run>/children": {"get": READ},
+    "rundata": {"post": READ},
+}
+INVOKE = {
+    "batch/<str:endpoint>/jobs": {"get": READ, "post": WRITE},
+    "batch/<str:endpoint>/jobs/<str:job>": {"get": READ},
 }
 SHORT = "api/v1/workspaces/<str:workspace>"
+ARM = (
+    "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/portway"
+    "/providers/Microsoft.MachineLearningServices/workspaces/lab"
+)
 
 
 def urls(patterns=None, prefix=""):
@@ -80,13 +126,18 @@ def urls(patterns=None, prefix=""):
 
 
 def test_every_url_has_an_expectation():
-    known = {SHORT + (f"/{path}" if path else "") for path in EXPECTED} | OPEN | SIGNED_IN
-    short = {path for path in urls() if not path.startswith(("subscriptions", "internal/"))}
+    known = {SHORT + (f"/{path}" if path else "") for path in EXPECTED} | OPEN | SIGNED_IN | LINKS | set(INVOKE)
+    elsewhere = ("subscriptions", "internal/", "mferp/", "history/")
+    short = {path for path in urls() if not path.startswith(elsewhere)}
     assert short - known == set()
     arm = {
         path.split("workspaces/<str:workspace>")[-1].strip("/") for path in urls() if path.startswith("subscriptions")
     }
     assert arm - set(EXPECTED) <= {path for path in arm if path.endswith("workspaces")}
+    for prefix, expected in (("mferp/", EXPECTED), ("history/", HISTORY)):
+        found = {path.split("workspaces/<str:workspace>/")[-1] for path in urls() if path.startswith(prefix)}
+        assert found
+        assert found <= set(expected)
 
 
 @pytest.fixture
@@ -103,6 +154,7 @@ def rows(people, workspace):
     Package.objects.create(environment=made, model=model, ready_at=timezone.now())
     component = {"type": "command", "command": "true", "environment": "azureml:thing:1"}
     register_component(workspace=workspace, name="thing", document=component, actor=olga)
+    job = make_world_of_jobs(workspace)
     operation = Operation.objects.create(kind="online-endpoint.create", workspace="lab", target="t", lock="other")
     line = {
         "ts": "2026-03-01T10:00:00.000Z",
@@ -114,7 +166,20 @@ def rows(people, workspace):
     log = settings.HOME.logs / "access.jsonl"
     with log.open("a") as file:
         file.write(json.dumps(line) + "\n")
-    return {"operation": operation.pk}
+    return {"operation": operation.pk, "run": job.name}
+
+
+def make_world_of_jobs(workspace):
+    """A batch endpoint of the same name, with an ended job that has a log and a result."""
+    cluster = make_cluster(workspace, "cpu", tier="LowPriority")
+    make_node(cluster, "cpu-1")
+    blue = make_batch_deployment(make_batch_endpoint(workspace, "iris"), "blue", cluster=cluster)
+    job = make_job(blue, "thing", parts=1, state="Completed")
+    joblogs.note(job, "hello")
+    path = locations.resolve(job.outputs["score"]["uri"], workspace=workspace, actor=None).local_path()
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "predictions.csv").write_text("1\n")
+    return job
 
 
 def client_of(user):
@@ -128,8 +193,13 @@ def concrete(path, rows, workspace="lab"):
     made = f"/{SHORT}" + (f"/{path}" if path else "")
     values = {"workspace": workspace, "operation": str(rows["operation"]), "name": "thing", "version": "1"}
     values |= {"endpoint": "iris", "deployment": "blue", "request_id": REQUEST}
+    values |= {"compute": "cpu", "node": "cpu-1", "job": "thing", "number": "0", "run": "thing"}
+    values["path"] = "predictions.csv"
+    if path.startswith("jobs/"):
+        values["name"] = "logs/sys/master_role.txt" if "/logs/" in path else "score"
     for key, value in values.items():
-        made = made.replace(f"<str:{key}>", value).replace(f"<uuid:{key}>", value)
+        for kind in ("str", "uuid", "int", "path"):
+            made = made.replace(f"<{kind}:{key}>", value)
     return made
 
 
@@ -153,6 +223,32 @@ def test_strangers_see_nothing_and_readers_change_nothing(envoy_process, rows, p
     assert status(people["rita"]) == (200 if need == READ else 403)
     after = (OnlineEndpoint.objects.values_list().get(), OnlineDeployment.objects.values_list().get(), keys_of("iris"))
     assert after == before
+    able = people["carl"] if need == COMPUTE else people["dan"]
+    assert need != COMPUTE or status(people["dan"]) == 403
+    assert status(able) not in {401, 403, 404}
+
+
+OTHERS = [
+    *((f"history/v1.0{ARM}/{path}", method, need) for path, each in HISTORY.items() for method, need in each.items()),
+    *(
+        (f"mferp/managementfrontend{ARM}/{path}", "get", READ)
+        for path in EXPECTED
+        if path.startswith("batch") and "jobs" in path
+    ),
+    *((path, method, need) for path, each in INVOKE.items() for method, need in each.items()),
+]
+
+
+@pytest.mark.parametrize(("path", "method", "need"), OTHERS)
+def test_the_other_prefixes_ask_the_same_questions(rows, people, path, method, need):
+    url = f"/{concrete(path, rows).removeprefix('/' + SHORT.replace('<str:workspace>', 'lab') + '/')}"
+
+    def status(user):
+        return getattr(client_of(user), method)(url, {"runId": "thing"}, format="json").status_code
+
+    assert status(None) == 401
+    assert status(people["charlie"]) == 404
+    assert status(people["rita"]) == (200 if need == READ else 403)
     assert status(people["dan"]) not in {401, 403, 404}
 
 

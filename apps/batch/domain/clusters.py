@@ -94,7 +94,8 @@ def preempt_node(*, cluster: Cluster, name: str, actor: Any) -> None:
 
     Raises Problem "not-found", or "conflict" for a dedicated cluster.
     """
-    node = Node.objects.select_related("cluster__workspace", "job__workspace").filter(cluster=cluster, name=name).first()
+    rows = Node.objects.select_related("cluster__workspace", "job__workspace")
+    node = rows.filter(cluster=cluster, name=name).first()
     if node is None or node.state == NodeState.PREEMPTED:
         raise Problem("not-found", kind="node", name=f"{cluster.name}/{name}")
     if not cluster.low_priority:

@@ -1,0 +1,117 @@
+"""Logs, results and the stream of a job: bounded, harmless, and nobody else's."""
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core import signing
+from rest_framework.test import APIClient
+
+from apps.api import history
+from apps.api.job_files import Follower
+from apps.batch.engine import joblogs
+from apps.batch.models import Job
+from apps.registry import locations
+from tests.api.batch_bodies import SHORT
+from tests.batch.parts import make_batch_deployment, make_batch_endpoint, make_job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+JOB = f"{SHORT}/jobs/job-1"
+
+
+@pytest.fixture
+def api(people):
+    client = APIClient(raise_request_exception=False)
+    client.force_authenticate(people["rita"])
+    return client
+
+
+@pytest.fixture
+def job(workspace):
+    return make_job(make_batch_deployment(make_batch_endpoint(workspace)), parts=2)
+
+
+@pytest.fixture
+def results(job):
+    path = locations.resolve(job.outputs["score"]["uri"], workspace=job.workspace, actor=None).local_path()
+    path.mkdir(parents=True)
+    (path / "predictions.csv").write_text("1\n2\n")
+    return path
+
+
+def whole(answer):
+    async def read():
+        return b"".join([part async for part in answer.streaming_content])
+
+    return async_to_sync(read)()
+
+
+def test_the_logs_tree_and_its_tail(api, job):
+    joblogs.append(job, joblogs.MASTER, ["one", "zwei ü"])
+    joblogs.append(job, "logs/user/stdout/n1/process0.stdout.txt", ["<script>"])
+    listed = api.get(f"{JOB}/logs").json()["value"]
+    assert [each["name"] for each in listed] == [joblogs.MASTER, "logs/user/stdout/n1/process0.stdout.txt"]
+    first = api.get(f"{JOB}/logs/{joblogs.MASTER}")
+    assert first.content.decode() == "one\nzwei ü\n"
+    assert (first["Content-Type"], first["X-Content-Type-Options"]) == ("text/plain; charset=utf-8", "nosniff")
+    joblogs.append(job, joblogs.MASTER, ["three"])
+    assert api.get(f"{JOB}/logs/{joblogs.MASTER}?after={first['x-portway-next']}").content == b"three\n"
+    assert api.get(f"{JOB}/logs/{joblogs.MASTER}?after={10**11}").content == b""
+    for wrong in ("logs/none.txt", "logs/../../../secrets", "../x", "%2e%2e/%2e%2e/x"):
+        assert api.get(f"{JOB}/logs/{wrong}").status_code == 404
+    assert api.get(f"{JOB}/logs/{joblogs.MASTER}?after=-1").status_code == 400
+
+
+def test_results_are_listed_and_downloaded(api, job, results):
+    listed = api.get(f"{JOB}/outputs/score").json()
+    assert listed["value"] == [{"path": "predictions.csv", "size": 4}]
+    sent = api.get(f"{JOB}/outputs/score/predictions.csv")
+    assert whole(sent) == b"1\n2\n"
+    assert sent["Content-Disposition"] == 'attachment; filename="predictions.csv"'
+    assert (sent["X-Content-Type-Options"], sent["Content-Length"]) == ("nosniff", "4")
+    assert api.get(f"{JOB}/outputs/none").status_code == 404
+
+
+def test_a_download_stays_in_its_output(api, job, results):
+    outside = results.parent / "secret.txt"
+    outside.write_text("secret")
+    (results / "link").symlink_to(outside)
+    for path in ("link", "../secret.txt", "%2e%2e/secret.txt", "none", "/etc/passwd", "."):
+        assert api.get(f"{JOB}/outputs/score/{path}").status_code == 404
+
+
+def test_an_output_that_is_not_there_yet_is_empty(api, job):
+    assert api.get(f"{JOB}/outputs/score").json()["value"] == []
+
+
+def test_the_stream_tells_progress_lines_and_the_end(api, job):
+    joblogs.append(job, joblogs.MASTER, ["begun"])
+    follower = Follower(job)
+    first = "".join(follower.look())
+    assert 'event: log\ndata: {"name": "logs/sys/master_role.txt", "line": "begun"}' in first
+    assert '"miniBatches": "2"' in first
+    assert follower.look() == []
+    Job.objects.update(done=1)
+    assert "".join(follower.look()).startswith("event: progress")
+    Job.objects.update(state="Completed")
+    answer = api.get(f"{JOB}/stream", headers={"accept": "text/event-stream"})
+    assert (answer.status_code, answer["Content-Type"]) == (200, "text/event-stream")
+    text = whole(answer).decode()
+    assert text.endswith('event: end\ndata: {"status": "Completed", "error": null}\n\n')
+    Job.objects.all().delete()
+    assert "Deleted" in follower.look()[0]
+
+
+def test_a_link_to_a_log_is_signed_expires_and_opens_nothing_else(job, monkeypatch):
+    joblogs.append(job, joblogs.MASTER, ["one"])
+    client = APIClient()
+    given = {"job": str(job.pk), "log": joblogs.MASTER}
+    good = signing.dumps(given, salt=history.SALT)
+    assert client.get(f"/joblogs/{good}").content == b"one\n"
+    for wrong in (good[:-2], signing.dumps(given, salt="other"), "x"):
+        assert client.get(f"/joblogs/{wrong}").status_code == 404
+    away = signing.dumps({**given, "log": "logs/../../x"}, salt=history.SALT)
+    assert client.get(f"/joblogs/{away}").status_code == 404
+    monkeypatch.setattr(history, "LINK_S", -1)
+    assert client.get(f"/joblogs/{good}").status_code == 404
+    monkeypatch.undo()
+    Job.objects.all().delete()
+    assert client.get(f"/joblogs/{good}").status_code == 404
