@@ -12,12 +12,9 @@ WORDS = {
     for word in """
     subscriptions resourceGroups providers Microsoft.MachineLearningServices workspaces onlineEndpoints deployments
     models environments codes versions operations requests uploads listKeys regenerateKeys token metrics getLogs skus
-<<<<<<< HEAD
     build builds log data datastores listSecrets
-=======
-    build builds log batchEndpoints computes listNodes nodes preempt jobs cancel retry miniBatches stream logs outputs
+    batchEndpoints computes listNodes nodes preempt jobs cancel retry miniBatches stream logs outputs
     runs details children rundata
->>>>>>> api
     """.split()
 }
 HEADS = {  # of a path → where its first fixed word stands

@@ -13,11 +13,8 @@ from apps.api import (
     batch_deployments,
     batch_endpoints,
     builds,
-<<<<<<< HEAD
-    components,
-=======
     clusters,
->>>>>>> api
+    components,
     compute,
     data,
     datastores,

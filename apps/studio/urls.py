@@ -6,6 +6,8 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from apps.studio.pages import (
     account,
+    batch_endpoints,
+    batch_forms,
     compute,
     deploy,
     deployments,
@@ -14,6 +16,7 @@ from apps.studio.pages import (
     environments,
     find,
     home,
+    job_create,
     job_files,
     jobs,
     logs,
@@ -29,6 +32,8 @@ from apps.studio.pages import (
 ENDPOINT = "endpoints/<str:endpoint>"
 DEPLOYMENT = f"{ENDPOINT}/deployments/<str:deployment>"
 JOB = "jobs/<str:job>"
+BATCH = "batch-endpoints/<str:endpoint>"
+BATCH_DEPLOYMENT = f"{BATCH}/deployments/<str:deployment>"
 
 workspace_urls: list[URLPattern] = [
     path("", home.WorkspaceHome.as_view(), name="workspace"),
@@ -76,6 +81,19 @@ workspace_urls: list[URLPattern] = [
     path("environments/<str:environment>/export", packages.EnvironmentExport.as_view(), name="environment-export"),
     path("environments/<str:environment>/delete", environments.EnvironmentDelete.as_view(), name="environment-delete"),
     path("compute", compute.Compute.as_view(), name="compute"),
+    path("batch-endpoints", batch_endpoints.BatchEndpoints.as_view(), name="batch-endpoints"),
+    path("create/batch-endpoint", batch_forms.BatchEndpointCreate.as_view(), name="batch-endpoint-create"),
+    path(BATCH, batch_endpoints.Overview.as_view(), name="batch-endpoint"),
+    path(f"{BATCH}/jobs", batch_endpoints.EndpointJobs.as_view(), name="batch-endpoint-jobs"),
+    path(f"{BATCH}/consume", batch_endpoints.Consume.as_view(), name="batch-endpoint-consume"),
+    path(f"{BATCH}/activity", batch_endpoints.Activity.as_view(), name="batch-endpoint-activity"),
+    path(f"{BATCH}/edit", batch_forms.BatchEndpointEdit.as_view(), name="batch-endpoint-edit"),
+    path(f"{BATCH}/delete", batch_endpoints.BatchEndpointDelete.as_view(), name="batch-endpoint-delete"),
+    path(f"{BATCH}/default", batch_endpoints.DefaultSet.as_view(), name="batch-endpoint-default"),
+    path(f"{BATCH}/deploy", batch_forms.BatchDeploymentCreate.as_view(), name="batch-deployment-create"),
+    path(f"{BATCH_DEPLOYMENT}/edit", batch_forms.BatchDeploymentEdit.as_view(), name="batch-deployment-edit"),
+    path(f"{BATCH_DEPLOYMENT}/delete", batch_forms.BatchDeploymentDelete.as_view(), name="batch-deployment-delete"),
+    path("create/job", job_create.JobCreate.as_view(), name="job-create"),
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
     path(JOB, jobs.Overview.as_view(), name="job"),
     path(f"{JOB}/map", jobs.JobMap.as_view(), name="job-map"),
