@@ -97,6 +97,7 @@ class Find(Page):
             (_("Endpoints"), go, "radio", "endpoints", True),
             (_("Batch endpoints"), go, "boxes", "batch-endpoints", True),
             (_("Jobs"), go, "activity", "jobs", True),
+            (_("Clusters"), go, "server", "clusters", True),
             (_("Models"), go, "box", "models", True),
             (_("Environments"), go, "layers", "environments", True),
             (_("Operations"), go, "history", "operations", True),
@@ -105,6 +106,7 @@ class Find(Page):
             (_("Create an endpoint"), make, "plus", "endpoint-create", Permission.WRITE in self.granted),
             (_("Create a batch endpoint"), make, "plus", "batch-endpoint-create", Permission.WRITE in self.granted),
             (_("Create a job"), make, "play", "job-create", Permission.SCORE in self.granted),
+            (_("Create a cluster"), make, "plus", "cluster-create", Permission.COMPUTE in self.granted),
             (_("Create an environment"), make, "plus", "environment-create", Permission.WRITE in self.granted),
         ]
         needle = query.casefold()
