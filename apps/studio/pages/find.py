@@ -98,6 +98,8 @@ class Find(Page):
             (_("Batch endpoints"), go, "boxes", "batch-endpoints", True),
             (_("Jobs"), go, "activity", "jobs", True),
             (_("Clusters"), go, "server", "clusters", True),
+            (_("Data"), go, "hard-drive", "data", True),
+            (_("Datastores"), go, "hard-drive", "datastores", True),
             (_("Models"), go, "box", "models", True),
             (_("Environments"), go, "layers", "environments", True),
             (_("Operations"), go, "history", "operations", True),
@@ -107,6 +109,7 @@ class Find(Page):
             (_("Create a batch endpoint"), make, "plus", "batch-endpoint-create", Permission.WRITE in self.granted),
             (_("Create a job"), make, "play", "job-create", Permission.SCORE in self.granted),
             (_("Create a cluster"), make, "plus", "cluster-create", Permission.COMPUTE in self.granted),
+            (_("Register data"), make, "upload", "data-create", Permission.WRITE in self.granted),
             (_("Create an environment"), make, "plus", "environment-create", Permission.WRITE in self.granted),
         ]
         needle = query.casefold()
