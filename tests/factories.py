@@ -140,6 +140,14 @@ def make_batch_deployment(workspace, endpoint="forests", name="blue", **values):
     return deployment
 
 
+def make_data(workspace, name="tiles", version="1", **values):
+    from apps.registry.models import Data, DataVersion
+
+    asset, _ = Data.objects.get_or_create(workspace=workspace, name=name)
+    values = {"uri": "azureml://datastores/workspaceblobstore/paths/in"} | values
+    return DataVersion.objects.create(asset=asset, version=version, **values)
+
+
 def make_job(deployment, name="job-1", *, states="dddfdrq", **values):
     """A job that has begun; `states`: a letter for each mini-batch of one file, as the map of the studio has them."""
     from apps.batch.models import Job, MiniBatch
@@ -214,6 +222,7 @@ def make_world(workspace, actor=None):
         "operation": operation,
         "token": token,
         "job": job,
+        "data": make_data(workspace),
     }
 
 

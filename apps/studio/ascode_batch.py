@@ -208,7 +208,7 @@ def datastore(writer: Writer, values: dict[str, Any]) -> None:
         "accountName": None if s3 else values.get("account_name"),
         "containerName": None if s3 else values.get("container_name"),
         "endpoint": values.get("endpoint"),
-        "prefix": values.get("prefix"),
+        "prefix": values.get("folder"),
         "description": values.get("description"),
         "credentials": {
             "credentialsType": kind,

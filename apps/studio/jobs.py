@@ -17,7 +17,7 @@ from apps.core.models import Operation
 
 RECENT = timedelta(minutes=1)
 NODES_SHOWN = 50
-LETTERS = {
+LETTERS: dict[str, str] = {
     MiniBatchState.QUEUED: "q",
     MiniBatchState.RUNNING: "r",
     MiniBatchState.DONE: "d",
@@ -121,7 +121,7 @@ def _lanes(job: Job, now: datetime) -> list[Lane]:
     )
     living = {each.name: each for each in Node.objects.filter(job=job)}
     processes = JobSettings.of(job.settings).max_concurrency_per_instance
-    found = [_lane(row, living.pop(row["node"], None), processes, now) for row in rows]
+    found = [_lane(dict(row), living.pop(row["node"], None), processes, now) for row in rows]
     return [*found, *(Lane(name, 0, 0, 0, 0, 0, None, node) for name, node in sorted(living.items()))]
 
 

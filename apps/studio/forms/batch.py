@@ -120,7 +120,7 @@ class BatchDeploymentForm(BatchDeploymentEditForm):
 class JobForm(StudioForm):
     """A job of a model deployment. Settings that are left empty are the deployment's."""
 
-    unmarked = ("path", "files")
+    unmarked = ("path", "upload")
 
     deployment = forms.ModelChoiceField(
         label=_("Deployment"), queryset=BatchDeployment.objects.none(), to_field_name="pk", empty_label=None
@@ -134,7 +134,7 @@ class JobForm(StudioForm):
         help_text=_("A data asset, a path of a datastore, or a public https address. Type to look into datastores."),
         widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml://datastores/workspaceblobstore/paths/"}),
     )
-    files = ManyFilesField(
+    upload = ManyFilesField(
         label=_("Files"),
         required=False,
         help_text=_("Kept as a new version of a data asset."),
@@ -166,8 +166,8 @@ class JobForm(StudioForm):
 
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
-        if data.get("source") == UPLOAD and not data.get("files"):
-            self.add_error("files", _("Choose the files."))
+        if data.get("source") == UPLOAD and not data.get("upload"):
+            self.add_error("upload", _("Choose the files."))
         if data.get("source") == PATH and not data.get("path"):
             self.add_error("path", _("Say where the data is."))
         return data

@@ -13,19 +13,19 @@ from apps.studio.forms.batch import PATH, SOURCES, UPLOAD, described
 
 KINDS = [(str(each), each.label) for each in (DatastoreType.S3, DatastoreType.AZURE_BLOB)]
 SETTINGS = {
-    DatastoreType.S3: {"bucket_name": "bucketName", "endpoint": "endpoint", "region": "region", "prefix": "prefix"},
+    DatastoreType.S3: {"bucket_name": "bucketName", "endpoint": "endpoint", "region": "region", "folder": "prefix"},
     DatastoreType.AZURE_BLOB: {
         "account_name": "accountName",
         "container_name": "containerName",
         "endpoint": "endpoint",
-        "prefix": "prefix",
+        "folder": "prefix",
     },
 }
 FIELD_OF = {wire: name for words in SETTINGS.values() for name, wire in words.items()}
 
 
 class DataForm(StudioForm):
-    unmarked = ("path", "files")
+    unmarked = ("path", "upload")
 
     name = forms.CharField(
         label=_("Name"),
@@ -43,14 +43,14 @@ class DataForm(StudioForm):
         help_text=_("A path of a datastore or a public https address. Type to look into datastores."),
         widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml://datastores/workspaceblobstore/paths/"}),
     )
-    files = ManyFilesField(label=_("Files"), required=False, widget=ManyFilesInput(attrs={"multiple": True}))
+    upload = ManyFilesField(label=_("Files"), required=False, widget=ManyFilesInput(attrs={"multiple": True}))
     description = described()
     tags = TagsField()
 
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
-        if data.get("source") == UPLOAD and not data.get("files"):
-            self.add_error("files", _("Choose the files."))
+        if data.get("source") == UPLOAD and not data.get("upload"):
+            self.add_error("upload", _("Choose the files."))
         if data.get("source") == PATH and not data.get("path"):
             self.add_error("path", _("Say where the data is."))
         return data
@@ -80,7 +80,7 @@ class DatastoreForm(StudioForm):
     account_name = text(_("Storage account"))
     container_name = text(_("Container"))
     endpoint = text(_("Endpoint"), "https://…", help_text=_("Empty: that of the cloud."))
-    prefix = text(_("Folder"), help_text=_("Nothing outside of it can be seen. Empty: all of it."))
+    folder = text(_("Folder"), help_text=_("Nothing outside of it can be seen. Empty: all of it."))
     key = secret(_("Secret key"))
     sas_token = secret(_("SAS token"))
     description = described()

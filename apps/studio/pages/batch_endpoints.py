@@ -129,8 +129,11 @@ class DefaultSet(BatchEndpointPage):
 
     permissions: ClassVar = {"POST": Permission.WRITE}
 
-    def post(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        spec = BatchEndpointSpec(default_deployment=request.POST.get("deployment", "")[:32])
+    def post(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
+        name = request.POST.get("deployment", "")[:32]
+        if not name:
+            raise Problem("bad-field", field=_("Deployment"), reason=_("choose one"))
+        spec = BatchEndpointSpec(default_deployment=name)
         return self.to_operation(domain.update_endpoint(endpoint=self.endpoint, spec=spec, actor=request.user))
 
 

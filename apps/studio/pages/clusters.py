@@ -115,8 +115,8 @@ class ClusterPage(ClusterBase):
 def _rows(cluster: Cluster, nodes: list[Node]) -> list[NodeRow]:
     """The longest idle ones leave first, and as many stay as the cluster must have."""
     spare = max(0, len(nodes) - cluster.min_nodes)
-    idle = sorted((each for each in nodes if each.job_id is None and each.idle_since), key=lambda each: each.idle_since)
-    leaving = {each.pk for each in idle[:spare]}
+    idle = sorted((each.idle_since, each.pk) for each in nodes if each.job_id is None and each.idle_since)
+    leaving = {pk for _since, pk in idle[:spare]}
     span = timedelta(seconds=cluster.idle_s)
     return [NodeRow(each, each.idle_since + span if each.pk in leaving and each.idle_since else None) for each in nodes]
 

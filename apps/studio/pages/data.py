@@ -116,7 +116,7 @@ class DataCreate(FormPage):
             workspace=self.workspace,
             name=data["name"],
             version=data["version"] or None,
-            uri=self._uploaded(data["files"]) if data["source"] == UPLOAD else data["path"].strip(),
+            uri=self._uploaded(data["upload"]) if data["source"] == UPLOAD else data["path"].strip(),
             type=data["type"],
             description=data["description"],
             tags=data["tags"],

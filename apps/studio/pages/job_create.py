@@ -91,7 +91,7 @@ class JobCreate(FormPage):
 
     def _uploaded(self, data: dict[str, Any], deployment: BatchDeployment) -> str:
         """The files as a new version of a data asset: uploads go after a day, and jobs are done again later."""
-        files = data["files"]
+        files = data["upload"]
         archive = files[0] if len(files) == 1 and files[0].name.lower().endswith(".zip") else None
         upload = uploads.receive(
             workspace=self.workspace,
@@ -123,7 +123,8 @@ class JobCreate(FormPage):
 
 def _again(before: Job) -> dict[str, Any]:
     """A form filled in as a job was, but for its output: that is written once."""
-    settings, given = before.settings, next(iter(before.inputs.values()), {})
+    settings = before.settings
+    given: dict[str, Any] = next(iter(before.inputs.values()), {})
     values = {name: settings.get(name) for name in OVERRIDES}
     timeout = settings.get("timeout_ms")
     return values | {
