@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -43,10 +43,23 @@ def entries_of(files: Iterable[tuple[str, int]]) -> list[Entry]:
     return found
 
 
-def browse(place: Location, path: str) -> dict[str, Any]:
-    """What a page of files shows: the first ENTRIES of them, and the chosen one's beginning."""
+def browse(find: Callable[[], Location], path: str) -> dict[str, Any]:
+    """What a page of files shows: the first ENTRIES of them, and the chosen one's beginning.
+
+    A store that does not answer, or is gone, is a problem on the page: the rest of it stays of use. Raises Problem
+    "not-found" for a file that is not there.
+    """
+    try:
+        return _browsed(find(), path)
+    except Problem as problem:
+        if problem.code == "not-found":
+            raise
+        return {"problem": problem}
+
+
+def _browsed(place: Location, path: str) -> dict[str, Any]:
     if not place.exists():
-        return {"entries": [], "more": False, "path": "", "shown": None}
+        return {}
     files = list(islice(place.files(), ENTRIES + 1))
     shown = None
     if path:

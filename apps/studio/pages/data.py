@@ -75,17 +75,10 @@ class DataPage(DataBase):
     permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        browsed: dict[str, Any] = {}
-        problem = None
-        try:
-            browsed = browse(locations.of_version(self.chosen), request.GET.get("path", ""))
-        except Problem as found:  # a store that does not answer, or is gone: the rest of the page stays of use
-            if found.code == "not-found":
-                raise
-            problem = found
+        browsed = browse(lambda: locations.of_version(self.chosen), request.GET.get("path", ""))
         versions = self.asset.versions.order_by("-created_at", "-pk").values_list("version", flat=True)
         kept = urlencode({"version": self.chosen.version})
-        return self.page("data_asset", versions=versions[:VERSIONS_SHOWN], kept=kept, problem=problem, **browsed)
+        return self.page("data_asset", versions=versions[:VERSIONS_SHOWN], kept=kept, **browsed)
 
 
 class DataDownload(DataBase):
@@ -183,18 +176,9 @@ class DatastorePage(DatastoreBase):
     permissions: ClassVar = {"GET": Permission.READ}
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
-        browsed: dict[str, Any] = {}
-        problem = None
-        try:
-            browsed = browse(self.place(), request.GET.get("path", ""))
-        except Problem as found:  # what it is can be seen though the store does not answer
-            if found.code == "not-found":
-                raise
-            problem = found
+        browsed = browse(self.place, request.GET.get("path", ""))
         kept = urlencode({"folder": self.folder})
-        return self.page(
-            "datastore", folder=self.folder, kept=kept, problem=problem, users=data_in(self.store), **browsed
-        )
+        return self.page("datastore", folder=self.folder, kept=kept, users=data_in(self.store), **browsed)
 
 
 class DatastoreDownload(DatastoreBase):

@@ -99,7 +99,7 @@ class JobOutputs(OutputPage):
 
     def get(self, request: HttpRequest, **_kwargs: Any) -> HttpResponse:
         place = self.place()
-        browsed = browse(place, request.GET.get("path", "")) if place is not None else {}
+        browsed = browse(lambda: place, request.GET.get("path", "")) if place is not None else {}
         return self.page("job_outputs", place=place, output=self.output, **browsed)
 
 
