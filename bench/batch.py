@@ -74,7 +74,7 @@ def beside_a_pool(product: Product, bench: Bench) -> Iterator[Row]:
         name = run_job(product, "busy", "busy")
         job = lasted(product, name)
         scale = max(scale, pool / job)
-    yield Row("batch throughput, part of a plain multiprocessing pool's", f"{scale:.2f} ×", "≥ 0.9 ×")
+    yield Row("batch throughput, part of a plain multiprocessing pool's", f"{scale:.2f}", "≥ 0.9")
 
 
 def in_a_pool(folder: Path) -> float:

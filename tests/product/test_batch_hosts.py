@@ -121,7 +121,7 @@ class Site:
         return made
 
     def database(self):
-        binary = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))[-1].parent
+        binary = max(Path("/usr/lib/postgresql").glob("*/bin/initdb")).parent
         data = self.folder / "data"
         as_postgres = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
         shutil.chown(self.folder, "postgres")
