@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import rows, studio
+from bench import batch, rows, studio
 from bench.product import Failed, Product
 
 ROWS: dict[str, Callable[[rows.Bench], Iterator[rows.Row]]] = {
@@ -26,6 +26,7 @@ ROWS: dict[str, Callable[[rows.Bench], Iterator[rows.Row]]] = {
     "traffic": rows.traffic,
     "publish": rows.publish,
     "studio": rows.studio,
+    "batch": batch.batch,
     "runtime": rows.runtime,
 }
 LIMIT_S = 360

@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -45,31 +47,52 @@ class Client:
         ports = Ports.from_environment()
         return cls(f"https://{ports.host}:{ports.tls}", secret.read_text().strip(), str(home.ca))
 
-    def call(self, method: str, path: str, body: Any = None) -> tuple[Any, dict[str, str]]:
+    def call(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[Any, dict[str, str]]:
         """The answer's JSON and its headers (names in lower case). `path` is below the address, or an address of it.
 
         Raises:
             RefusedError: with the server's message.
             UpError: it cannot be reached.
         """
+        return self._send(method, path.removeprefix(self.base), body, {**(headers or {}), **self._authorization()})
+
+    @contextmanager
+    def open(self, path: str, headers: dict[str, str] | None = None) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a GET as it comes, to be read piece by piece. Raises what `call` raises."""
+        link = self._link()
+        try:
+            link.request("GET", path, None, {**(headers or {}), **self._authorization()})
+            answer = link.getresponse()
+            if answer.status >= http.client.BAD_REQUEST:
+                raise RefusedError(_said(answer.status, answer.read()))
+            yield answer
+        except (ConnectionError, TimeoutError, ssl.SSLError, socket.gaierror, http.client.HTTPException) as error:
+            raise UpError(f"{self.base} does not answer: {error}. See `portway status`.") from None
+        finally:
+            link.close()
+
+    def _authorization(self) -> dict[str, str]:
         if not self._bearer:
             self._bearer = self._exchange()
-        return self._send(method, path.removeprefix(self.base), body, {"Authorization": f"Bearer {self._bearer}"})
+        return {"Authorization": f"Bearer {self._bearer}"}
 
     def _exchange(self) -> str:
         path = f"/msi/token?resource={quote(self.base, safe='')}&api-version=2019-08-01"
         answer, _ = self._send("GET", path, None, {"X-IDENTITY-HEADER": self.token})
         return str(answer["access_token"])
 
-    def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[Any, dict[str, str]]:
+    def _link(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.base)
         host, port = parts.hostname or "localhost", parts.port
-        link: http.client.HTTPConnection
         if parts.scheme == "https":
             context = ssl.create_default_context(cafile=self.ca or None)
-            link = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
-        else:
-            link = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+
+    def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[Any, dict[str, str]]:
+        link = self._link()
         data = None if body is None else json.dumps(body)
         try:
             link.request(method, path, data, {"Content-Type": "application/json", **headers})

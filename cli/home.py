@@ -26,18 +26,27 @@ class Home:
     """The state folder of one installation, `$PORTWAY_HOME`."""
 
     root: Path
+    local: Path | None = None
 
     @classmethod
     def from_environment(cls) -> Home:
-        return cls(Path(os.environ.get("PORTWAY_HOME", ".portway")).expanduser().resolve())
+        """`PORTWAY_LOCAL`: for one of several hosts that share the state folder, what is its own."""
+        local = os.environ.get("PORTWAY_LOCAL", "")
+        root = Path(os.environ.get("PORTWAY_HOME", ".portway")).expanduser().resolve()
+        return cls(root, Path(local).expanduser().resolve() if local else None)
+
+    @property
+    def own(self) -> Path:
+        """What no other host may see: sockets and replicas."""
+        return self.local or self.root
 
     @cached_property
     def run(self) -> Path:
         """Sockets live here; below the temporary folder when the home's path is too long for them."""
-        inside = self.root / "run"
+        inside = self.own / "run"
         if len(str(inside)) + LONGEST_SOCKET_NAME <= SOCKET_PATH_MAX:
             return inside
-        digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:10]
+        digest = hashlib.sha256(str(self.own).encode()).hexdigest()[:10]
         return Path(tempfile.gettempdir()) / f"portway-{os.getuid()}-{digest}"
 
     @property
@@ -64,7 +73,7 @@ class Home:
 
     @property
     def replicas(self) -> Path:
-        return self.root / "replicas"
+        return self.own / "replicas"
 
     @property
     def gateway(self) -> Path:
@@ -121,6 +130,7 @@ class Home:
         try:
             for folder in (
                 self.root,
+                self.own,
                 self.logs,
                 self.artifacts,
                 self.environments,

@@ -12,12 +12,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import checks, client, parts
+from cli import checks, client, jobs, parts
 from cli.home import Home, HomeError
 from cli.up import Ports, UpError, down, running_pid, up
 
 
-def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one return per command
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: C901, PLR0911 -- one return per command
     """Run one command; an error is one line on stderr."""
     parser = argparse.ArgumentParser(prog="portway", description="Model serving on your own machines.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one
     build = commands.add_parser("build", help="build a version of an environment and follow its log")
     build.add_argument("environment", metavar="NAME:VERSION")
     build.add_argument("-w", "--workspace", default="default")
+    jobs.add(commands)
     commands.add_parser("sdk-env", help='print exports for azure-ai-ml: eval "$(portway sdk-env)"')
     commands.add_parser("local", help="try a deployment on this machine, without a server: portway local -h")
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one
             return doctor(home)
         if options.command == "logs":
             return show_log(home, options.part, lines=options.lines, follow=options.follow)
+        if "run" in options:
+            return int(options.run(client.Client.from_environment(home), options, print_now))
         if options.command == "build":
             return client.build(client.Client.from_environment(home), options.workspace, options.environment, print_now)
         return sdk_env(home)

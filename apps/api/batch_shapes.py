@@ -185,6 +185,15 @@ class JobProperties(Strict):
             "error",
             "startTime",
             "endTime",
+            "command",  # from here on: of command jobs
+            "codeId",
+            "environmentId",
+            "environmentVariables",
+            "distribution",
+            "resources",
+            "limits",
+            "parameters",
+            "queueSettings",
         }
     )
     displayName = optional(serializers.CharField, allow_blank=True, max_length=255)

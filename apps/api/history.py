@@ -21,13 +21,12 @@ from apps.api.online import ANY
 from apps.api.views import PAGE, WorkspaceView, number
 from apps.batch.engine import joblogs
 from apps.batch.enums import JobType
-from apps.batch.models import CHILD_NAMESPACE, Job
+from apps.batch.models import Job, marked
 from apps.core.errors import Problem
 
 SALT = "portway.job-log"
 LINK_S = 3600  # how long a link to a log is good; each look at a run gives a new one
 EXECUTION = "logs/azureml/executionlogs.txt"  # the one the SDK prints of a pipeline
-MOST_SEARCHED = 20_000
 STEP = "batchscoring"
 
 
@@ -64,16 +63,11 @@ class RunView(JobView):
         return step, True
 
     def _by_step(self, run_id: str) -> Job | None:
-        """The id of a step is made from its job's: those of the newest jobs are made again to find it."""
         try:
-            wanted = uuid.UUID(run_id)
+            key = marked(uuid.UUID(run_id))
         except ValueError:
             return None
-        keys = self.jobs().filter(type=JobType.SCORING).order_by("-created_at").values_list("pk", flat=True)
-        for key in keys[:MOST_SEARCHED]:
-            if uuid.uuid5(CHILD_NAMESPACE, str(key)) == wanted:
-                return self.jobs().get(pk=key)
-        return None
+        return self.jobs().filter(type=JobType.SCORING, pk=key).first()
 
 
 class RunDetails(RunView):
@@ -126,7 +120,7 @@ def _child(job: Job, parent: Job, run_id: str, name: str) -> dict[str, Any]:
         "status": job.state,
         "runType": "azureml.StepRun",
         "displayName": name,
-        "experimentId": str(uuid.uuid5(CHILD_NAMESPACE, parent.experiment_name)),
+        "experimentId": str(uuid.uuid5(uuid.NAMESPACE_URL, parent.experiment_name)),
         "properties": {},
         "tags": {},
         "createdUtc": arm.stamp(job.created_at),
@@ -141,13 +135,13 @@ class RunData(RunView):
         """Without outputs: the SDK then looks where a step's results are by custom, which is where we write them."""
         run_id = self.valid(shapes.RunData, request.data)["runId"]
         job, _step = self.run(run_id)
-        known = str(uuid.uuid5(CHILD_NAMESPACE, run_id))
+        known = str(uuid.uuid5(uuid.NAMESPACE_URL, run_id))
         metadata = {
             "runId": run_id,
             "status": job.state,
             "runUuid": known,
             "rootRunUuid": str(job.pk),
-            "experimentId": str(uuid.uuid5(CHILD_NAMESPACE, job.experiment_name)),
+            "experimentId": str(uuid.uuid5(uuid.NAMESPACE_URL, job.experiment_name)),
             "dataContainerId": known,
             "outputs": {},
             "tags": {},

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,12 +30,16 @@ from apps.core.errors import Problem
 from apps.registry import locations
 
 MOST_OFFSET = 10**12
+MOST_FILES = 1_000_000
 MOST_TEXT = 2**18
 PIECE = 2**18
 MOST_DOWNLOAD_S = 3600.0
+MOST_STREAMS = 100  # of one web process
 MOST_STREAM_S = 600.0
 POLL_S = 1.0
 QUIET_S = 15.0  # after which a comment says that the stream is alive
+FOLLOWED = (joblogs.MASTER, joblogs.ERRORS)  # logs that the stream tells
+LAST_ID = re.compile(r"(\d{1,12})-(\d{1,12})")
 TEXT = "text/plain; charset=utf-8"
 BINARY = {(200, "application/octet-stream"): OpenApiTypes.BINARY}
 
@@ -95,19 +100,17 @@ def _location(job: Job, name: str, actor: Any) -> Any:
 
 
 class JobOutput(JobView):
-    """The files of an output; none while it is not written yet."""
+    """The files of an output, page by page; none while it is not written yet."""
 
     @extend_schema(responses=ANY)
     def get(self, request: Request, job: str, name: str, **_: Any) -> Response:
-        found = self.job(job)
-        location = _location(found, name, request.user)
-        value: list[dict[str, Any]] = []
-        if location.kind() is not None:
-            for path, size in location.files():
-                value.append({"path": path, "size": size})
-                if len(value) >= PAGE:
-                    break
-        return Response({"uri": location.uri, "value": value, "nextLink": None, "truncated": len(value) >= PAGE})
+        location = _location(self.job(job), name, request.user)
+        skip = number(request.query_params.get("$skip") or "0", "$skip", most=MOST_FILES)
+        files = location.files() if location.kind() is not None else iter(())
+        found = list(islice(files, skip, skip + PAGE + 1))
+        following = f"{settings.BASE_URL}{request.path}?$skip={skip + PAGE}" if len(found) > PAGE else None
+        value = [{"path": path, "size": size} for path, size in found[:PAGE]]
+        return Response({"uri": location.uri, "value": value, "nextLink": following})
 
 
 class JobOutputFile(JobView):
@@ -158,13 +161,18 @@ async def _sent(stream: BinaryIO) -> AsyncIterator[bytes]:
 
 
 class JobStream(JobView):
-    """Events `progress`, `log` and `end` until the job has ended, or ten minutes: then it is asked for again."""
+    """Events `progress`, `log` and `end` until the job has ended, or ten minutes.
+
+    Who asks again with the last id as `Last-Event-ID`, as browsers do by themselves, gets the lines since.
+    """
 
     content_negotiation_class = AnyAnswer
 
     @extend_schema(responses={(200, "text/event-stream"): OpenApiTypes.STR})
     def get(self, request: Request, job: str, **_: Any) -> StreamingHttpResponse:
-        follower = Follower(self.job(job))
+        if Follower.open >= MOST_STREAMS:
+            raise Problem("unavailable", what="Another stream")
+        follower = Follower(self.job(job), last=request.headers.get("Last-Event-ID", ""))
         answer: StreamingHttpResponse = harmless(
             StreamingHttpResponse(follower.events(), content_type="text/event-stream")
         )
@@ -173,15 +181,26 @@ class JobStream(JobView):
 
 
 class Follower:
-    """What is new of a job, asked for every second without keeping a thread meanwhile."""
+    """What is new of a job, asked for every second without keeping a thread meanwhile. `open`: how many there are."""
 
-    def __init__(self, job: Job) -> None:
+    open = 0
+
+    def __init__(self, job: Job, *, last: str = "") -> None:
         self.pk = job.pk
-        self.marks = dict.fromkeys((joblogs.MASTER, joblogs.ERRORS), 0)
+        match = LAST_ID.fullmatch(last)
+        self.marks = {name: int(match[index]) if match else 0 for index, name in enumerate(FOLLOWED, start=1)}
         self.shown: dict[str, str] = {}
-        self.ended = False
+        self.ended = self.behind = False
 
     async def events(self) -> AsyncIterator[str]:
+        Follower.open += 1
+        try:
+            async for found in self._events():
+                yield found
+        finally:
+            Follower.open -= 1
+
+    async def _events(self) -> AsyncIterator[str]:
         deadline = time.monotonic() + MOST_STREAM_S
         last = time.monotonic()
         while True:
@@ -201,29 +220,32 @@ class Follower:
         job = Job.objects.filter(pk=self.pk).first()
         if job is None:
             self.ended = True
-            return [_event("end", {"status": "Deleted"})]
+            return [self._event("end", {"status": "Deleted", "error": None})]
         found = list(self._lines(job))
         shown = {"status": job.state, **progress(job)}
         if shown != self.shown:
             self.shown = shown
-            found.append(_event("progress", shown))
-        if not job.live:
+            found.append(self._event("progress", shown))
+        if not job.live and not self.behind:
             self.ended = True
-            found.append(_event("end", {"status": job.state, "error": job.error}))
+            found.append(self._event("end", {"status": job.state, "error": job.error}))
         return found
 
     def _lines(self, job: Job) -> Iterator[str]:
+        self.behind = False
         for name, after in self.marks.items():
             try:
                 text, self.marks[name] = joblogs.read(job, name, after=after, most=MOST_TEXT)
             except FileNotFoundError:
                 continue
+            self.behind |= self.marks[name] - after >= MOST_TEXT  # there may be more
             for line in text.splitlines():
-                yield _event("log", {"name": name, "line": line})
+                yield self._event("log", {"name": name, "line": line})
 
-
-def _event(kind: str, data: dict[str, Any]) -> str:
-    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+    def _event(self, kind: str, data: dict[str, Any]) -> str:
+        """Its id says how far each log has been told."""
+        marks = "-".join(str(self.marks[name]) for name in FOLLOWED)
+        return f"id: {marks}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
 
 
 def log_url(token: str) -> str:

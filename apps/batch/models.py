@@ -20,9 +20,14 @@ from apps.batch.enums import (
     OutputAction,
     ProvisioningState,
 )
-from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
+from apps.registry.models import CodeVersion, ComponentVersion, EnvironmentVersion, ModelVersion
 
-CHILD_NAMESPACE = uuid.UUID("6a9d1f5e-6c1c-4c7a-9a53-6b1f1c6a7a10")
+STEP_MARK = 0x6B1F1C6A7A10  # what the id of a job's one step differs by from the job's own
+
+
+def marked(key: uuid.UUID) -> uuid.UUID:
+    """The id of a job's step; of that id, the job's again."""
+    return uuid.UUID(int=key.int ^ STEP_MARK)
 
 
 class Tracked(models.Model):
@@ -117,6 +122,9 @@ class BatchDeployment(Tracked):
         EnvironmentVersion, null=True, on_delete=models.PROTECT, related_name="batch_deployments"
     )
     environment_variables = models.JSONField(default=dict, blank=True)
+    component = models.ForeignKey(
+        ComponentVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="batch_deployments"
+    )
     cluster = models.ForeignKey(Cluster, null=True, on_delete=models.PROTECT, related_name="deployments")
     instance_count = models.PositiveSmallIntegerField(default=1, help_text="nodes per job")
     max_concurrency_per_instance = models.PositiveSmallIntegerField(default=1, help_text="processes per node")
@@ -188,6 +196,7 @@ class Job(models.Model):
     failed = models.PositiveIntegerField(default=0)
     failed_files = models.PositiveIntegerField(default=0)
     rows = models.PositiveBigIntegerField(default=0)
+    deaths = models.PositiveSmallIntegerField(default=0, help_text="of workers that were never ready")
     created_by = models.ForeignKey(live.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
     modified_at = models.DateTimeField(auto_now=True)
@@ -230,7 +239,7 @@ class Job(models.Model):
     @property
     def run_id(self) -> str:
         """The id of the run that has the outputs: for a model's job its one step (wire 10), else the job itself."""
-        return str(uuid.uuid5(CHILD_NAMESPACE, str(self.pk))) if self.type == JobType.SCORING else self.name
+        return str(marked(self.pk)) if self.type == JobType.SCORING else self.name
 
 
 class MiniBatch(models.Model):

@@ -11,10 +11,23 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from apps.batch import environments
-from apps.batch.engine import claims, folders, joblogs, launch, lifecycle, nodes, output, results, wake
+from apps.batch import commands, environments
+from apps.batch.engine import (
+    claims,
+    folders,
+    joblogs,
+    launch,
+    lifecycle,
+    nodes,
+    output,
+    pipeline,
+    prints,
+    results,
+    wake,
+)
+from apps.batch.engine.plan import OURS, Plan
 from apps.batch.engine.results import Piece, SegmentBroken
-from apps.batch.enums import JobState, MiniBatchState
+from apps.batch.enums import JobState, JobType, MiniBatchState
 from apps.batch.models import Job, MiniBatch
 from apps.batch.settings import JobSettings
 from apps.core.errors import Problem
@@ -22,6 +35,7 @@ from apps.core.models import Operation
 from apps.core.operations import Run, handles
 from apps.endpoints.contents import Contents
 from apps.registry import locations
+from apps.registry.pipelines.interface import Data
 
 ATTEMPTS = 50  # an operation of a job may be interrupted often: the job must end all the same
 ROWS_AT_ONCE = 500
@@ -39,6 +53,9 @@ def _prepare_failed(operation: Operation, problem: Problem) -> None:
     job = Job.objects.select_related("workspace", "parent__workspace").filter(pk=operation.payload["job"]).first()
     if job is None:
         return
+    if job.type == JobType.PIPELINE and job.children.exists():
+        pipeline.advance(job.pk)  # it ends when its steps have
+        return
     canceled = problem.code == "canceled" or job.state == JobState.CANCEL_REQUESTED
     lifecycle.end(job, JobState.CANCELED if canceled else JobState.FAILED, None if canceled else problem)
 
@@ -47,13 +64,23 @@ def _prepare_failed(operation: Operation, problem: Problem) -> None:
 def prepare(run: Run) -> None:
     """List the input, build the environment, decide how workers start: all that can fail before any node does."""
     job = _load(run)
-    if not job.live:
+    if job.state == JobState.CANCEL_REQUESTED:
+        raise Problem("canceled")
+    if job.state not in lifecycle.BEFORE_NODES:  # whoever prepared it did not live to say so
         return
     lifecycle.move(job, JobState.PREPARING, expect=[JobState.NOT_STARTED])
+    if job.type == JobType.PIPELINE:
+        _start_pipeline(run, job)
+        return
     with run.step("input"):
-        source = _list_input(run, job)
+        if job.type == JobType.COMMAND:
+            sources = commands.bring(run, job)
+            commands.make_mini_batch(job)
+        else:
+            source = _list_input(run, job)
     with run.step("environment"):
-        job.launch = _launch(run, job, source).as_json()
+        made = commands.launch_of(run, job, sources) if job.type == JobType.COMMAND else _launch(run, job, source)
+        job.launch = made.as_json()
         Job.objects.filter(pk=job.pk).update(launch=job.launch)
     moved = lifecycle.move(job, JobState.QUEUED, expect=[JobState.PREPARING], queued_at=timezone.now())
     if not moved:  # it was canceled meanwhile
@@ -61,6 +88,24 @@ def prepare(run: Run) -> None:
     joblogs.append(job, joblogs.README, joblogs.README_TEXT.splitlines())
     joblogs.note(job, f"{job.files} files in {job.total} mini-batches; queued on {job.cluster}")
     wake.schedule()
+
+
+def _start_pipeline(run: Run, job: Job) -> None:
+    """Take the fingerprints of its data, by which steps that were done before are known; then its steps can run."""
+    with run.step("input"):
+        plan = Plan.of(job.settings)
+        data = {(OURS[each["type"]], each["uri"]) for each in job.inputs.values() if "uri" in each}
+        for step in plan.graph.steps.values():
+            fixed = [each for each in step.inputs.values() if isinstance(each, Data)]
+            data |= {(each.type, plan.pins[each.uri]) for each in fixed}
+        job.settings["prints"] = {
+            uri: prints.fingerprint(kind, uri, workspace=job.workspace, check=run.check) for kind, uri in sorted(data)
+        }
+        Job.objects.filter(pk=job.pk).update(settings=job.settings)
+    now = timezone.now()
+    if not lifecycle.move(job, JobState.RUNNING, expect=[JobState.PREPARING], queued_at=now, started_at=now):
+        raise Problem("canceled")
+    pipeline.advance(job.pk)
 
 
 # -- the input
@@ -170,7 +215,7 @@ def finish(run: Run) -> None:
         nodes.requeue_of(job)
     with run.step("results"):
         job.refresh_from_db()
-        outcome, problem = _deliver(run, job)
+        outcome, problem = commands.deliver(run, job) if job.type == JobType.COMMAND else _deliver(run, job)
     lifecycle.end(job, outcome, problem)
 
 

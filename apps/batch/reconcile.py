@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from apps.batch.engine import nodes
+from apps.batch.domain import schedules
+from apps.batch.engine import nodes, pipeline
 from apps.batch.models import Node
 from apps.compute import domain as compute
 from apps.core.controller import every
@@ -15,6 +16,17 @@ compute.make_room_with(nodes.make_room)
 @every(1.0, "nodes")
 def tend_clusters() -> None:
     nodes.schedule()
+
+
+@every(2.0, "pipelines")
+def advance_pipelines() -> None:
+    """What no message told of."""
+    pipeline.sweep()
+
+
+@every(10.0, "schedules")
+def fire_schedules() -> None:
+    schedules.fire_due()
 
 
 @every(60.0, "node-reservations")

@@ -9,7 +9,7 @@ from celery import shared_task  # noqa: TID251 -- a wake-up, as the one of apps.
 from celery.signals import worker_ready, worker_shutting_down
 from django.db import close_old_connections
 
-from apps.batch.engine import nodes, wake
+from apps.batch.engine import nodes, pipeline, wake
 from apps.batch.engine.agent import Agent
 
 _agents: list[Agent] = []
@@ -25,6 +25,16 @@ def look() -> None:
         close_old_connections()
     for agent in _agents:
         agent.wake.set()
+
+
+@shared_task(name=wake.ADVANCE)
+def advance(job: str) -> None:
+    """Bring a pipeline forward. May be lost or doubled."""
+    close_old_connections()
+    try:
+        pipeline.advance(job)
+    finally:
+        close_old_connections()
 
 
 @worker_ready.connect

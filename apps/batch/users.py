@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps.batch.enums import JobState
+from apps.batch.enums import JobState, JobType
 from apps.batch.models import Job
 from apps.endpoints import users
-from apps.registry.models import AssetVersion, CodeVersion, EnvironmentVersion, ModelVersion
+from apps.registry.components import reference_to
+from apps.registry.models import AssetVersion, CodeVersion, ComponentVersion, EnvironmentVersion, ModelVersion
 
 MOST_JOBS = 20  # that are named
 FIELDS: dict[type[Any], str] = {ModelVersion: "model", CodeVersion: "code", EnvironmentVersion: "environment"}
@@ -15,10 +16,14 @@ FIELDS: dict[type[Any], str] = {ModelVersion: "model", CodeVersion: "code", Envi
 
 def users_of(version: AssetVersion) -> list[str]:
     """The deployments of both kinds, the packages, and the jobs that have not ended."""
-    row: Any = version
     found = users.users_of(version)
-    if type(version) not in FIELDS:  # what no batch deployment names by itself
+    if isinstance(version, ComponentVersion):
+        inside = {"settings__parts__has_key": reference_to(version), "workspace": version.asset.workspace}
+        live = Job.objects.filter(type=JobType.PIPELINE, state__in=JobState.live(), **inside)
+    elif type(version) in FIELDS:
+        live = Job.objects.filter(state__in=JobState.live(), **{FIELDS[type(version)]: version})
+    else:
         return found
+    row: Any = version
     found += [f"batch deployment {each}" for each in row.batch_deployments.select_related("endpoint")]
-    live = Job.objects.filter(state__in=JobState.live(), **{FIELDS[type(version)]: version})
     return found + [f"job {each}" for each in live[:MOST_JOBS]]

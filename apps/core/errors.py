@@ -99,6 +99,8 @@ CATALOGUE: dict[str, Entry] = {
     "job-no-results": Entry(400, "NoSucceededItem", USER, _("No succeeded mini batch item returned from run()."), _("Look at the failed mini-batches and at what run() returns.")),
     "job-preempted": Entry(409, "Preempted", CAPACITY, _("All nodes of the low-priority cluster {cluster} were taken away."), _("Submit the job again, or use a dedicated cluster.")),
     "job-ended": Entry(409, "Conflict", USER, _("Job {job} is {state}; {what}."), _("Look at the job; submit it again to run it anew.")),
+    "step-failed": Entry(400, "UserScriptFailed", USER, _("Step {step} did not complete: {reason}"), _("Look at the logs of the step's job; what was done is used again when the pipeline is sent again.")),
+    "step-skipped": Entry(409, "OperationCanceled", USER, _("Step {step} was not run, because a step before it did not complete."), _("Look at the step that failed.")),
     "node-waiting": Entry(503, "OutOfQuota", CAPACITY, _("No worker host has room for a node of this size."), _("Choose a smaller instance type, or start a worker on another host.")),
     "input-empty": Entry(400, "BadArgument", USER, _("The input has no files: {uri}"), _("Check the path; folders inside of it are not looked into for MLflow models.")),
     "input-missing": Entry(400, "BadArgument", USER, _("The input does not exist: {uri}"), _("Check the path and the datastore.")),

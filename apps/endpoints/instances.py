@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db import transaction
@@ -13,6 +14,14 @@ from apps.core import audit, operations
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.endpoints.models import OnlineDeployment
+
+SHOWN = 5
+_users: list[Callable[[str], list[str]]] = []
+
+
+def name_users_with(function: Callable[[str], list[str]]) -> None:
+    """Have `function` name what else uses an instance type."""
+    _users.append(function)
 
 
 def restart_replica(*, replica: Replica, actor: Any, reason: str = "") -> Operation:
@@ -92,9 +101,9 @@ def delete_instance_type(*, name: str, actor: Any) -> None:
         raise Problem("not-found", kind="instance type", name=name)
     if any(name == each for each, _, _ in compute.SIZES):
         raise Problem("conflict", reason=f"Instance type {name} comes with Portway.")
-    users = [
-        str(each) for each in OnlineDeployment.objects.select_related("endpoint").filter(instance_type__iexact=name)[:5]
-    ]
+    rows = OnlineDeployment.objects.select_related("endpoint").filter(instance_type__iexact=name)
+    users = [str(each) for each in rows[:SHOWN]]
+    users += [each for function in _users for each in function(name)]
     if users:
         raise Problem("in-use", kind="Instance type", name=name, users=", ".join(users))
     found.delete()

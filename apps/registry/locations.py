@@ -111,7 +111,13 @@ class Location:
         return replace(self, uri=f"{self.uri.rstrip('/')}/{clean}", path="/".join(filter(None, [self.path, clean])))
 
     def put(self, source: Path) -> None:
-        """Write a file or a folder here. Raises Problem "output-exists" when anything is here already."""
+        """Write a file or a folder here.
+
+        Raises:
+            Problem: "output-exists" when anything is here already, "upload-refused" for links and special files.
+        """
+        if source.is_symlink() or not (source.is_file() or source.is_dir()):
+            raise Problem("upload-refused", reason=f"{source.name} is a link or a special file")
         if self.datastore is None or not self.path:
             raise Problem("unsupported", what="writing here", reason="only paths of datastores can be written")
         if not self.store.put(source, self.path):
@@ -151,6 +157,7 @@ def resolve(uri: str, *, workspace: Workspace, actor: Any, field: str = "uri") -
         require(actor, Permission.READ, workspace)
     if not uri or len(uri) > LONGEST_URI:
         raise refused(field, f"must have 1 to {LONGEST_URI} characters")
+    _check_text(uri, field)
     if match := DATASTORE.fullmatch(uri):
         _check_workspace(match["ws"], workspace, field)
         return at(datastore_named(workspace, match["name"], field), checked_path(match["path"] or "", field))
@@ -208,17 +215,22 @@ def checked_path(path: str, field: str) -> str:
     parts = path.removesuffix("/").split("/")
     if any(part in {"", ".", ".."} for part in parts):
         raise refused(field, "the path must be relative, without empty or dotted parts")
-    if any(ord(each) < SPACE or ord(each) == DELETE for each in path):
-        raise refused(field, "the path must not hold control characters")
-    try:
-        sizes = [len(part.encode()) for part in parts]
-    except UnicodeEncodeError:
-        raise refused(field, "the path is not Unicode") from None
+    _check_text(path, field)
+    sizes = [len(part.encode()) for part in parts]
     if sum(sizes) > LONGEST or max(sizes) > LONGEST_NAME:
         raise refused(field, f"the path is too long: at most {LONGEST} bytes, {LONGEST_NAME} for each name")
     if any(part.startswith(PARTIAL) for part in parts):
         raise refused(field, f"names that begin with {PARTIAL} are Portway's own")
     return "/".join(parts)
+
+
+def _check_text(text: str, field: str) -> None:
+    if any(ord(each) < SPACE or ord(each) == DELETE for each in text):
+        raise refused(field, "must not hold control characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise refused(field, "is not Unicode") from None
 
 
 def _check_workspace(name: str | None, workspace: Workspace, field: str) -> None:

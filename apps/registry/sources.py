@@ -13,7 +13,7 @@ from apps.core.errors import Problem
 from apps.registry import mlflow_files, storage
 from apps.registry.models import Tree, Upload
 
-UPLOAD = re.compile(r"portway://uploads/(?P<id>[0-9a-f-]{36})(?:/(?P<path>.*))?")
+UPLOAD = re.compile(r"portway://uploads/(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/(?P<path>.*))?")
 
 RUN = re.compile(r"runs:/+(?P<run>[0-9a-zA-Z]{1,64})/(?P<path>.+)")
 MODEL = re.compile(r"models:/+(?P<name>[^/]+)/(?P<version>[0-9]{1,18})")

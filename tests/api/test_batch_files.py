@@ -1,11 +1,13 @@
 """Logs, results and the stream of a job: bounded, harmless, and nobody else's."""
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core import signing
+from django.test import AsyncClient
 from rest_framework.test import APIClient
 
-from apps.api import history
+from apps.accounts.domain import create_token
+from apps.api import history, job_files
 from apps.api.job_files import Follower
 from apps.batch.engine import joblogs
 from apps.batch.models import Job
@@ -90,7 +92,11 @@ def test_the_stream_tells_progress_lines_and_the_end(api, job):
     assert '"miniBatches": "2"' in first
     assert follower.look() == []
     Job.objects.update(done=1)
-    assert "".join(follower.look()).startswith("event: progress")
+    assert "event: progress" in "".join(follower.look())
+    joblogs.append(job, joblogs.MASTER, ["more"])
+    again = "".join(Follower(job, last="6-0").look())
+    assert ('"more"' in again, '"begun"' in again) == (True, False)
+    assert '"begun"' in "".join(Follower(job, last="6-x").look())
     Job.objects.update(state="Completed")
     answer = api.get(f"{JOB}/stream", headers={"accept": "text/event-stream"})
     assert (answer.status_code, answer["Content-Type"]) == (200, "text/event-stream")
@@ -98,6 +104,35 @@ def test_the_stream_tells_progress_lines_and_the_end(api, job):
     assert text.endswith('event: end\ndata: {"status": "Completed", "error": null}\n\n')
     Job.objects.all().delete()
     assert "Deleted" in follower.look()[0]
+
+
+def test_a_stream_goes_on_until_the_job_ends(job, people, monkeypatch):
+    monkeypatch.setattr(job_files, "POLL_S", 0.05)
+    headers = {"authorization": f"Bearer {create_token(user=people['rita'], name='t')[1]}"}
+
+    async def follow():
+        answer = await AsyncClient().get(f"{JOB}/stream", headers=headers)
+        found = []
+        async for part in answer.streaming_content:
+            found.append(part.decode())
+            assert Follower.open == 1
+            if len(found) == 1:
+                await sync_to_async(Job.objects.update)(state="Failed", error={"message": "no"})
+        return found
+
+    first, last = async_to_sync(follow)()
+    assert '"status": "Running"' in first
+    assert last.endswith('event: end\ndata: {"status": "Failed", "error": {"message": "no"}}\n\n')
+    assert Follower.open == 0
+
+
+def test_there_is_an_end_to_streams(api, job, monkeypatch):
+    monkeypatch.setattr(Follower, "open", job_files.MOST_STREAMS)
+    assert api.get(f"{JOB}/stream").status_code == 503
+    monkeypatch.setattr(Follower, "open", 0)
+    monkeypatch.setattr(job_files, "MOST_STREAM_S", -1)
+    text = whole(api.get(f"{JOB}/stream")).decode()
+    assert ("event: progress" in text, "event: end" in text) == (True, False)
 
 
 def test_a_link_to_a_log_is_signed_expires_and_opens_nothing_else(job, monkeypatch):

@@ -1,5 +1,6 @@
 """Verbs on clusters and on jobs as records."""
 
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -7,10 +8,12 @@ import pytest
 from apps.batch import domain
 from apps.batch.domain import ClusterSpec, JobChange
 from apps.batch.engine import folders
-from apps.batch.models import Cluster, Job, MiniBatch, Node
+from apps.batch.models import Cluster, Job, MiniBatch, Node, marked
+from apps.compute import domain as compute
 from apps.core import limits, operations
 from apps.core.errors import Problem
 from apps.core.models import AuditRecord, Operation
+from apps.endpoints import instances
 from tests.batch.parts import make_batch_deployment, make_batch_endpoint, make_cluster, make_job, make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -74,6 +77,16 @@ def test_tier_and_size_stay_while_there_are_nodes(cluster):
     assert cluster.tier == "Dedicated"
 
 
+def test_a_size_that_a_cluster_has_stays(workspace, people):
+    size = {"cpu_milli": 100, "mem_bytes": 2**30, "position": 9, "actor": None}
+    compute.save_instance_type(name="odd", new=True, **size)
+    made = make_cluster(workspace, "odd-one", instance_type="odd")
+    with pytest.raises(Problem, match="cluster lab/odd-one"):
+        instances.delete_instance_type(name="odd", actor=None)
+    made.delete()
+    instances.delete_instance_type(name="odd", actor=None)
+
+
 def test_the_limit_of_clusters(workspace, cluster, people):
     limits.set_limit(name="clusters", value=1, actor=people["olga"])
     with pytest.raises(Problem) as caught:
@@ -117,6 +130,12 @@ def test_the_limit_of_live_jobs(workspace, people):
     with pytest.raises(Problem) as caught:
         domain.invoke(endpoint=endpoint, deployment=None, spec=domain.JobSpec(), actor=None)
     assert caught.value.code == "limit"
+
+
+def test_the_id_of_a_step_leads_back_to_its_job(workspace):
+    job = make_job(make_batch_deployment(make_batch_endpoint(workspace)))
+    assert job.run_id != str(job.pk)
+    assert marked(uuid.UUID(job.run_id)) == job.pk
 
 
 def test_jobs_are_described_archived_and_deleted(workspace, people):

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import connection
 
 from apps.batch import domain
-from apps.batch.engine import nodes
+from apps.batch.engine import nodes, pipeline
 from apps.batch.engine.agent import Agent
 from apps.batch.engine.launch import OWNER
 from apps.batch.enums import JobState, ProvisioningState
@@ -99,6 +99,7 @@ class BatchWorld:
         """What the controller and the workers do, once."""
         for operation in Operation.objects.filter(state=OperationState.QUEUED).order_by("created_at"):
             operations.run(operation.pk)
+        pipeline.sweep()
         nodes.schedule()
         for agent, _thread in self.agents:
             agent.wake.set()

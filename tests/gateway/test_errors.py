@@ -207,7 +207,7 @@ def test_body_limit_counts_bodies_of_unknown_length(world, size, status):
 
 
 def test_malformed_is_400(world):
-    reply = call(world.port, "/e/main/score", key=KEY, headers={"x_y": "1"})
+    reply = call(world.port, "/e/main/score", key=KEY, headers={"x y": "1"})
     assert (reply.status, reply.code) == (400, "BadRequest")
 
 

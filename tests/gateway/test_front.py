@@ -169,6 +169,16 @@ def test_forged_headers_are_gone(world):
     assert (line["client"], line["path"], line["code"]) == (None, "/e/main/score", 401)
 
 
+def test_headers_with_an_underscore_are_gone_but_for_the_request_id_of_the_sdk(world):
+    sent = {"x_portway-user": "root", "x_portway_user": "root", "repeatability_request-id": "r-1"}
+    assert call(world.port, "/batch/forests/jobs", headers=sent).status == 200
+    call(world.port, "/page", method="GET", body=b"")
+    first, second = world.upstreams["web"].seen
+    assert not [name for name in first.headers if "_" in name or name.startswith("x-portway-")]
+    assert first.headers["repeatability-request-id"] == "r-1"
+    assert "repeatability-request-id" not in second.headers
+
+
 def test_mlflow_after_asking_web(world):
     headers = {"cookie": "sessionid=1", "authorization": "Bearer pat", "x-portway-user": "root", "x-other": "1"}
     headers |= {"x-mlflow-workspace": "wanted", "x-portway-workspaces": "all"}

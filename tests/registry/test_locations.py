@@ -6,7 +6,10 @@ import shutil
 import threading
 import time
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 
 from apps.accounts.models import Workspace
 from apps.core.errors import Problem
@@ -28,6 +31,10 @@ azureml://datastores/workspaceblobstore/paths/a\udcffb
 azureml://datastores/workspaceblobstore/paths/.portway-partial-1
 azureml://datastores/workspaceblobstore
 azureml://datastores/nobody/paths/a
+azureml://datastores/a\x00/paths/a
+azureml://datastores/\udc00/paths/a
+azureml:a\udc00:1
+portway://data/a\x00/1
 azureml://datastores/../paths/a
 azureml://subscriptions/s/resourcegroups/r/workspaces/other/datastores/workspaceblobstore/paths/a
 azureml://subscriptions/s/resourcegroups/r/workspaces/other/jobs/j/outputs/o/paths/a
@@ -37,6 +44,7 @@ azureml:nothing@latest
 azureml:
 azureml://jobs/j/outputs/o/paths/../a
 portway://uploads/00000000-0000-0000-0000-000000000000
+portway://uploads/------------------------------------
 portway://data/nothing/1
 file:///etc/passwd
 /etc/passwd
@@ -85,6 +93,27 @@ def test_hostile_addresses_are_refused_with_the_field(at, uri):
     with reason() as info:
         at("", uri)
     assert info.value.target == "uri"
+
+
+STARTS = ["", "azureml://datastores/", "azureml://datastores/workspaceblobstore/paths/", "azureml:", "azureml://jobs/"]
+STARTS += [
+    "portway://data/",
+    "portway://uploads/",
+    "https://",
+    "azureml://subscriptions/s/resourcegroups/r/workspaces/",
+]
+
+
+@given(st.sampled_from(STARTS), st.text(st.characters(), max_size=40) | st.text("/.:@?#%\\x[]ab", max_size=12))
+@hypothesis.settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_is_written_it_is_a_place_or_a_problem(at, start, text):
+    try:
+        place = at("", start + text)
+    except Problem as problem:
+        assert (problem.entry.status, bool(str(problem))) == (400, True)  # noqa: PT017
+    else:
+        assert ".." not in place.path.split("/")
+        assert at("", place.uri).uri == place.uri
 
 
 @pytest.mark.parametrize("length", [300, 2000, 100_000])
@@ -200,8 +229,9 @@ def test_nothing_is_ever_overwritten(at, root, tmp_path):
     with reason("unsupported"):
         at("").delete()
     (source / "link").symlink_to("/etc")
-    with reason("upload-refused"):
-        at("out/j2").put(source)
+    for what in (source, source / "link", source / "nothing"):
+        with reason("upload-refused"):
+            at("out/j2").put(what)
     assert not at("out/j2").exists()
 
 

@@ -17,6 +17,7 @@ from apps.compute import domain as compute
 from apps.core import audit, events, limits, operations, states
 from apps.core.errors import Problem
 from apps.core.models import Operation
+from apps.endpoints import instances
 from apps.endpoints.enums import SETTLED
 
 NAME = re.compile(r"[a-zA-Z](-?[a-zA-Z0-9])*")
@@ -24,7 +25,14 @@ NAME_RULE = "2 to 32 characters, a letter first, then letters, digits and single
 MOST_IDLE_S = 7 * 86_400
 SHOWN = 5
 
+
+def _of_size(name: str) -> list[str]:
+    rows = Cluster.objects.filter(instance_type__iexact=name).select_related("workspace")
+    return [f"cluster {each.workspace}/{each}" for each in rows[:SHOWN]]
+
+
 limits.count_with("clusters", Cluster.objects.count)
+instances.name_users_with(_of_size)
 
 
 @dataclass(frozen=True)

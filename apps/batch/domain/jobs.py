@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -11,19 +10,16 @@ from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.batch.domain import pipelines
+from apps.batch.domain.given import BLOBS, check_data, check_limit, described, of_deployment, output_uri
 from apps.batch.domain.specs import JobSpec, settings_of
 from apps.batch.engine import lifecycle, wake
 from apps.batch.enums import DeploymentType, JobState, JobType, MiniBatchState, ProvisioningState
 from apps.batch.models import BatchDeployment, BatchEndpoint, Job
-from apps.core import audit, limits, operations
+from apps.core import audit
 from apps.core.errors import Problem
-from apps.core.models import Operation, OperationState
-from apps.registry import locations
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
 DATA_INPUTS = {"UriFolder", "UriFile"}
-BLOBS = "azureml://datastores/workspaceblobstore/paths"
 
 
 def invoke(
@@ -41,24 +37,18 @@ def invoke(
     if request_id and (found := _of_request(endpoint, request_id)) is not None:
         return found, False
     chosen = _deployment(endpoint, deployment)
-    _check_limit(endpoint.workspace)
+    check_limit(endpoint.workspace)
     job = _scoring_job(chosen, spec) if chosen.type == DeploymentType.MODEL else pipelines.job_of(chosen, spec)
     job.request_id = request_id
     job.created_by = actor if getattr(actor, "pk", None) else None
     try:
         with transaction.atomic():
-            submit(job, actor)
+            lifecycle.submit(job, actor)
     except IntegrityError:
         if request_id and (found := _of_request(endpoint, request_id)) is not None:
             return found, False
         raise Problem("exists", kind="Job", name=job.name, target="name") from None
     return job, True
-
-
-def _check_limit(workspace: Workspace) -> None:
-    waiting = Job.objects.filter(workspace=workspace, state__in=JobState.live())
-    if waiting.count() >= (most := limits.get("jobs_per_workspace")):
-        raise Problem("limit", limit=most, what="jobs that have not ended")
 
 
 def _of_request(endpoint: BatchEndpoint, request_id: str) -> Job | None:
@@ -103,33 +93,11 @@ def _scoring_job(deployment: BatchDeployment, spec: JobSpec) -> Job:
         environment=deployment.environment,
         settings=settings.as_json(),
         inputs=inputs,
-        **_common(deployment, spec),
+        **of_deployment(deployment),
+        **described(spec),
     )
     job.outputs = {"score": _score_output(job, spec)}
     return job
-
-
-def _common(deployment: BatchDeployment, spec: JobSpec) -> dict[str, Any]:
-    return {
-        "endpoint": deployment.endpoint,
-        "deployment": deployment,
-        "endpoint_name": deployment.endpoint.name,
-        "deployment_name": deployment.name,
-        "name": checked_name(spec.name),
-        "display_name": spec.display_name[:255],
-        "experiment_name": spec.experiment_name[:255],
-        "description": spec.description,
-        "tags": spec.tags,
-        "properties": spec.properties,
-    }
-
-
-def checked_name(name: str) -> str:
-    """The name, or one of our own. Raises Problem "bad-name"."""
-    if name and not NAME.fullmatch(name):
-        rule = "letters, digits, dashes and underscores; at most 255"
-        raise Problem("bad-name", kind="job", name=name, rule=rule, target="name")
-    return name or str(uuid.uuid4())
 
 
 def _one_input(workspace: Workspace, spec: JobSpec) -> dict[str, dict[str, Any]]:
@@ -145,17 +113,6 @@ def _one_input(workspace: Workspace, spec: JobSpec) -> dict[str, dict[str, Any]]
     return {name: given}
 
 
-def check_data(workspace: Workspace, given: dict[str, Any], field: str) -> None:
-    """That an input of files is there, as far as that can be told at once. Raises Problem."""
-    location = locations.resolve(str(given.get("uri") or ""), workspace=workspace, actor=None, field=field)
-    kind = location.kind()
-    if kind is None:
-        raise Problem("input-missing", uri=given["uri"], target=field)
-    wanted = {"UriFolder": "folder", "UriFile": "file"}.get(given["type"], kind)
-    if kind != wanted:
-        raise Problem("bad-field", field=field, reason=f"{given['uri']} is a {kind}, not a {wanted}", target=field)
-
-
 def _score_output(job: Job, spec: JobSpec) -> dict[str, Any]:
     """Where the results go: what the job asks for, else a folder of its own in the default datastore (wire 10)."""
     if any(name != "score" for name in spec.outputs):
@@ -164,27 +121,8 @@ def _score_output(job: Job, spec: JobSpec) -> dict[str, Any]:
     given = spec.outputs.get("score") or {}
     if not given.get("uri"):
         return {"type": given.get("type") or "UriFolder", "uri": f"{BLOBS}/azureml/{job.run_id}/score"}
-    location = locations.resolve(given["uri"], workspace=job.workspace, actor=None, field="OutputData.score")
-    if location.datastore is None:
-        reason = "must be a path of a datastore"
-        raise Problem("bad-field", field="OutputData.score", reason=reason, target="OutputData.score")
-    return {"type": given.get("type") or "UriFolder", "uri": location.uri}
-
-
-def submit(job: Job, actor: Any) -> None:
-    """Write the row, its audit record and the operation that prepares it; in the caller's transaction."""
-    job.save(force_insert=True)
-    operations.start(
-        "job.prepare",
-        workspace=job.workspace.name,
-        target=job.topic,
-        lock=f"{job.topic}/{job.pk}/prepare",
-        actor=actor,
-        payload={"job": str(job.pk)},
-        resource_url=f"jobs/{job.name}",
-        detail={"endpoint": job.endpoint_name, "deployment": job.deployment_name},
-    )
-    lifecycle.changed(job)
+    uri = output_uri(job.workspace, given["uri"], "OutputData.score")
+    return {"type": given.get("type") or "UriFolder", "uri": uri}
 
 
 @transaction.atomic
@@ -195,20 +133,9 @@ def cancel(*, job: Job, actor: Any) -> Job:
     """
     if not job.live:
         raise _ended(job, "there is nothing to cancel")
-    moved = lifecycle.move(job, JobState.CANCEL_REQUESTED, expect=(*lifecycle.BEFORE_NODES, *lifecycle.WITH_NODES))
-    if moved:
-        audit.record(actor, "job.cancel", workspace=job.workspace.name, target=job.topic)
-        for operation in _operations(job, "job.prepare"):
-            operations.cancel(operation, actor=actor)
-        wake.schedule()
+    lifecycle.cancel(job, actor)
     job.refresh_from_db()
     return job
-
-
-def _operations(job: Job, kind: str) -> Any:
-    return Operation.objects.filter(
-        kind=kind, lock__startswith=f"{job.topic}/{job.pk}/", state__in=OperationState.live()
-    )
 
 
 @transaction.atomic

@@ -1,12 +1,256 @@
-"""Jobs of pipeline components."""
+"""Jobs of pipelines: of a deployment, sent by themselves, and turned into components again.
+
+Everything that can be known to fail is refused before a row is made.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from apps.accounts.models import Workspace
+from apps.batch.domain import given
+from apps.batch.domain.options import Options
 from apps.batch.domain.specs import JobSpec
-from apps.batch.models import BatchDeployment, Job
+from apps.batch.engine import lifecycle, prints
+from apps.batch.engine.plan import OURS, WIRE, Part, freeze
+from apps.batch.enums import JobState, JobType
+from apps.batch.models import BatchDeployment, Cluster, Job
+from apps.batch.settings import JobSettings
+from apps.builds import contract
 from apps.core.errors import Problem
+from apps.registry import components, references
+from apps.registry.models import ComponentVersion, DataVersion
+from apps.registry.pipelines import fields
+from apps.registry.pipelines.documents import normalise
+from apps.registry.pipelines.fields import bad, below, unsupported
+from apps.registry.pipelines.graph import Graph, Step
+from apps.registry.pipelines.interface import Data, Declared, bind, declared_by, fits, kind_of, literal, text_of
+
+FIELDS = "jobType componentId computeId displayName experimentName description tags properties jobs inputs outputs"
+ECHOED = "settings isArchived sourceJobId services status identity"
 
 
 def job_of(deployment: BatchDeployment, spec: JobSpec) -> Job:
     """The row of a new pipeline job, not saved yet. Raises Problem."""
-    raise Problem("unsupported", what=f"Pipeline deployment {deployment}", reason="it cannot be run yet", job=spec.name)
+    workspace = deployment.endpoint.workspace
+    options = Options.of(deployment.settings, workspace=workspace, compute=str(deployment.cluster or ""))
+    job = _job(component_of(deployment).spec, spec, options, workspace=workspace)
+    for name, value in given.of_deployment(deployment).items():
+        setattr(job, name, value)
+    return job
+
+
+def component_of(deployment: BatchDeployment) -> ComponentVersion:
+    """Raises Problem "bad-field" or "unsupported" for what is no pipeline component of the workspace."""
+    found = deployment.component
+    field = "deploymentConfiguration.componentId"
+    if found is None:
+        reference = str(deployment.settings.get("component_id") or "")
+        found = references.find(
+            ComponentVersion, "components", reference, workspace=deployment.endpoint.workspace, field=field
+        )
+    if found.type != "pipeline":
+        raise unsupported(field, f"{found} is a {found.type} component; a deployment runs a pipeline component")
+    return found
+
+
+def submit(*, workspace: Workspace, document: Mapping[str, Any], name: str, actor: Any) -> Job:
+    """A pipeline job that is sent by itself: the `properties` of a job PUT, with `componentId` or `jobs`.
+
+    Raises:
+        Problem: "bad-field", "unknown-field", "unsupported", "input-missing", "limit"; "exists" for the name.
+    """
+    fields.only(document, (*FIELDS.split(), *ECHOED.split()), "")
+    if str(document.get("jobType") or "").lower() != "pipeline":
+        raise unsupported("jobType", "only pipeline jobs can be sent; models are run by invoking a batch endpoint")
+    given.check_limit(workspace)
+    spec = JobSpec(
+        inputs=fields.mapping(document.get("inputs"), "inputs"),
+        outputs=fields.mapping(document.get("outputs"), "outputs"),
+        name=name,
+        display_name=fields.text(document.get("displayName"), "displayName"),
+        experiment_name=fields.text(document.get("experimentName"), "experimentName"),
+        description=fields.text(document.get("description"), "description"),
+        tags=fields.texts(document.get("tags"), "tags"),
+        properties=fields.texts(document.get("properties"), "properties"),
+    )
+    compute = fields.text(document.get("computeId"), "computeId")
+    options = Options.of(fields.mapping(document.get("settings"), "settings"), workspace=workspace, compute=compute)
+    job = _job(_component_spec(workspace, document), spec, options, workspace=workspace, at=("inputs", "outputs"))
+    job.created_by = actor if getattr(actor, "pk", None) else None
+    try:
+        with transaction.atomic():
+            lifecycle.submit(job, actor)
+    except IntegrityError:
+        raise Problem("exists", kind="Job", name=job.name, target="name") from None
+    return job
+
+
+def _component_spec(workspace: Workspace, document: Mapping[str, Any]) -> dict[str, Any]:
+    reference = fields.text(document.get("componentId"), "componentId")
+    if reference and document.get("jobs"):
+        raise bad("componentId", "give componentId or jobs, not both")
+    if reference:
+        found = references.find(ComponentVersion, "components", reference, workspace=workspace, field="componentId")
+        if found.type != "pipeline":
+            raise unsupported("componentId", f"{found} is a {found.type} component")
+        spec: dict[str, Any] = found.spec
+        return spec
+    declared = declared_by(fields.mapping(document.get("inputs"), "inputs"))
+    outputs = {name: _output_kind(raw, name) for name, raw in fields.named(document.get("outputs"), "outputs").items()}
+    body = {"inputs": {name: each.as_dict() for name, each in declared.items()}, "outputs": outputs}
+    spec = normalise({"type": "pipeline", **body, "jobs": document.get("jobs")})
+    spec["inputs"] |= _as_used(spec, declared, workspace)
+    return components.prepare(spec, workspace=workspace, register=_refuse).spec
+
+
+def _refuse(_: dict[str, Any], field: str) -> ComponentVersion:
+    raise unsupported(field, "register the components of a job's steps first")
+
+
+def _output_kind(raw: Any, name: str) -> dict[str, Any]:
+    told = fields.mapping(raw, f"outputs.{name}")
+    return {"type": kind_of(told.get("jobOutputType") or told.get("type") or "uri_folder", f"outputs.{name}")}
+
+
+def _as_used(spec: dict[str, Any], declared: Mapping[str, Declared], workspace: Workspace) -> dict[str, Any]:
+    """A literal travels as text: it is of the type that the first step to use it declares."""
+    made: dict[str, Any] = {}
+    for name, step in spec["jobs"].items():
+        for key, value in step.get("inputs", {}).items():
+            bound = value.removeprefix("${{parent.inputs.").removesuffix("}}") if isinstance(value, str) else ""
+            each = declared.get(bound)
+            if each is None or bound in made or each.type != "string":
+                continue
+            at = f"jobs.{name}.component"
+            part = components.find(step["component"], workspace=workspace, field=at)
+            kind = part.spec["inputs"].get(key, {}).get("type", "string")
+            if kind in ("number", "integer", "boolean"):
+                default = literal(Declared(kind), each.default, f"inputs.{bound}")
+                made[bound] = Declared(kind, default=default).as_dict()
+    return made
+
+
+def from_job(workspace: Workspace, name: str) -> Mapping[str, Any] | None:
+    """The component that a finished pipeline job amounts to: its literals become the defaults.
+
+    Raises Problem "conflict" for a job that has not completed, "unsupported" for one of another type.
+    """
+    job = Job.objects.filter(workspace=workspace, name=name).first()
+    if job is None:
+        return None
+    if job.type != JobType.PIPELINE:
+        raise unsupported("sourceJobId", f"{name} is no pipeline job")
+    if job.state != JobState.COMPLETED:
+        raise Problem("conflict", reason=f"Job {name} is {job.get_state_display().lower()}; only one that completed")
+    spec: dict[str, Any] = job.settings["spec"]
+    inputs = {key: dict(each) for key, each in spec["inputs"].items()}
+    for key, value in job.inputs.items():
+        if "value" in value:
+            inputs[key]["default"] = value["value"]
+    return {**spec, "inputs": inputs}
+
+
+components.from_job_with(from_job)
+
+
+# -- the row
+
+
+def _job(
+    component: Mapping[str, Any],
+    spec: JobSpec,
+    options: Options,
+    *,
+    workspace: Workspace,
+    at: tuple[str, str] = ("InputData", "OutputData"),
+) -> Job:
+    graph, parts = freeze(component, workspace=workspace)
+    pins: dict[str, str] = {}
+    bound = bind(graph.inputs, spec.inputs, at[0])
+    described = given.described(spec)
+    for step in graph.steps.values():
+        _check_step(step, Part(**parts[step.component]), options, workspace)
+        for key, source in step.inputs.items():
+            if isinstance(source, Data) and source.uri not in pins:
+                pins[source.uri] = _pinned(source, workspace, f"jobs.{step.name}.inputs.{key}")
+        for key, output in step.outputs.items():
+            if output.path:
+                given.output_uri(workspace, output.path, f"jobs.{step.name}.outputs.{key}")
+    settings = JobSettings(
+        force_rerun=options.force_rerun, continue_on_step_failure=options.continue_on_step_failure, max_retries=0
+    )
+    frozen = {"spec": component, "parts": parts, "pins": pins}
+    return Job(
+        workspace=workspace,
+        type=JobType.PIPELINE,
+        settings=settings.as_json() | frozen | {"compute": options.compute, "datastore": options.datastore},
+        inputs={
+            name: _stored(value, workspace, below(at[0], name)) for name, value in bound.items() if value is not None
+        },
+        outputs=_outputs(graph, spec.outputs, options, described["name"], workspace, at[1]),
+        total=len(graph.steps),
+        **described,
+    )
+
+
+def _stored(value: Any, workspace: Workspace, field: str) -> dict[str, Any]:
+    if isinstance(value, Data):
+        return {"type": WIRE[value.type], "uri": _pinned(value, workspace, field)}
+    text = text_of(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise bad(field, "is not Unicode") from None
+    return {"type": "Literal", "value": text}
+
+
+def _pinned(data: Data, workspace: Workspace, field: str) -> str:
+    """A reference that means the same for ever, to what is there. Raises Problem."""
+    if prints.is_model(data.type, data.uri):
+        return components.reference_to(prints.model(data.uri, workspace, field))
+    uri = data.uri
+    if references.SHORT_ID.fullmatch(uri) or references.ASSET_ID.fullmatch(uri):
+        uri = components.reference_to(references.find(DataVersion, "data", uri, workspace=workspace, field=field))
+    given.check_data(workspace, {"uri": uri, "type": WIRE[data.type]}, field)
+    return uri
+
+
+def _outputs(
+    graph: Graph, asked: Mapping[str, Any], options: Options, job: str, workspace: Workspace, at: str
+) -> dict[str, Any]:
+    unknown = asked.keys() - graph.outputs.keys()
+    if unknown:
+        there = ", ".join(graph.outputs) or "none"
+        raise bad(below(at, str(min(unknown))[:60]), f"there is no such output; there are: {there[:500]}")
+    made: dict[str, Any] = {}
+    for name, declared in graph.outputs.items():
+        field = below(at, name)
+        told = fields.mapping(asked.get(name), field)
+        kind = told.get("type") or told.get("jobOutputType")
+        if kind and not fits(declared.type, OURS.get(kind) or kind_of(kind, field)):
+            raise bad(field, f"is of type {declared.type}, not {kind}")
+        made[name] = {"type": WIRE[declared.type], "uri": options.place(job, name)}
+        if uri := told.get("uri") or told.get("path"):
+            made[name] |= {"uri": given.output_uri(workspace, fields.text(uri, field), field), "told": True}
+    return made
+
+
+def _check_step(step: Step, part: Part, options: Options, workspace: Workspace) -> None:
+    at = f"jobs.{step.name}"
+    name = step.compute or options.compute
+    if not name:
+        raise bad(f"{at}.compute", "names no cluster, and there is no default_compute")
+    cluster = Cluster.objects.filter(workspace=workspace, name__iexact=name).first()
+    if cluster is None:
+        raise bad(f"{at}.compute", f"there is no cluster {name[:60]!r} in this workspace")
+    count = step.instance_count or part.instance_count
+    if count > cluster.max_nodes:
+        raise bad(f"{at}.resources", f"asks for {count} nodes; cluster {cluster} has at most {cluster.max_nodes}")
+    if count > 1:
+        raise unsupported(f"{at}.resources", "a command runs on one node; split the work into steps")
+    contract.check_variables(dict(step.environment_variables))

@@ -1,4 +1,4 @@
-"""The agent of a worker host: takes nodes that want a host, keeps their leases, runs a `Runner` for each with a job.
+"""The agent of a worker host: takes nodes that want a host, keeps their leases, runs a thread for each with a job.
 
 One agent runs in every Celery worker. It learns by a message that there may be work, and looks every second anyway.
 What an earlier agent of this host left behind (killed, or cut off for too long) is stopped before anything is taken.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from datetime import timedelta
 
 import structlog
@@ -18,9 +19,11 @@ from django.utils import timezone
 
 from apps.batch.engine import claims, nodes
 from apps.batch.engine.claims import Hold
+from apps.batch.engine.commander import Commander
 from apps.batch.engine.launch import OWNER
+from apps.batch.engine.node_thread import NodeThread
 from apps.batch.engine.runner import Runner
-from apps.batch.enums import NodeState
+from apps.batch.enums import JobType, NodeState
 from apps.batch.models import Host, Job, Node
 from apps.compute import domain as compute
 from apps.compute.drivers.base import DriverUnavailable
@@ -30,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_S = 1.0
 SWEEP_EVERY = 10  # looks
+SPREAD_S = 5.0  # how long a node waits for the host with the fewest
 OVERCOMMIT = 2  # how many times the machine's memory its nodes may have, as other compute
 
 
@@ -41,7 +45,7 @@ class Agent:
         self.holder = leases.new_holder()
         self.stop = threading.Event()
         self.wake = threading.Event()
-        self._runners: dict[int, Runner] = {}
+        self._runners: dict[int, NodeThread] = {}
         self._lock = threading.Lock()
 
     def run(self) -> None:
@@ -112,7 +116,7 @@ class Agent:
 
     def _take_in(self) -> None:
         for node in Node.objects.filter(host="", state=NodeState.PREPARING).order_by("created_at"):
-            if not self._fits(node):
+            if not self._fits(node) or self._better_elsewhere(node):
                 continue
             now = timezone.now()
             hit = Node.objects.filter(pk=node.pk, host="").update(
@@ -124,6 +128,15 @@ class Agent:
             )
             if hit:
                 nodes.schedule()
+
+    def _better_elsewhere(self, node: Node) -> bool:
+        """Whether a host with fewer nodes may still take it; not for ever."""
+        now = timezone.now()
+        if node.created_at < now - timedelta(seconds=SPREAD_S):
+            return False
+        alive = Host.objects.filter(seen_at__gt=now - timedelta(seconds=SPREAD_S)).values_list("name", flat=True)
+        count = Counter(Node.objects.exclude(host="").values_list("host", flat=True))
+        return any(count[name] < count[self.name] for name in alive)
 
     def _fits(self, node: Node) -> bool:
         """Whether this machine has the memory for it; processors are shared."""
@@ -148,7 +161,8 @@ class Agent:
 
     def _start(self, node: Node, job: Job) -> None:
         hold = Hold(node.name, node.pk, self.holder, node.token)
-        runner = Runner(hold, job, node, stopping=self.stop, over=self._over)
+        kind = Commander if job.type == JobType.COMMAND else Runner
+        runner = kind(hold, job, node, stopping=self.stop, over=self._over)
         with self._lock:
             self._runners[node.pk] = runner
         runner.start()

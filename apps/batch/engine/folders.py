@@ -1,8 +1,8 @@
 """Where a job's work lies: `<artifacts>/batch/<job id>/`.
 
 `parts/`: segments with results. `score/`: what the script writes itself. `logs/`: the logs tree of spec 7.2.
-`outputs/<name>/`: what a command writes. `stage/<node>/`: inputs fetched from afar. Every worker host must see the same
-folder.
+`outputs/<attempt>/<name>/`: what a command writes. `command/`: its script. `inputs/<name>/` and `stage/<node>/`: inputs
+fetched from afar. Every worker host must see the same folder.
 """
 
 from __future__ import annotations
@@ -35,8 +35,17 @@ def score(job: Job) -> Path:
     return _made(of(job) / "score", WRITABLE)
 
 
-def output(job: Job, name: str) -> Path:
-    return _made(of(job) / "outputs" / name, WRITABLE)
+def output(job: Job, attempt: str, name: str) -> Path:
+    """What one attempt at a command writes for an output."""
+    return _made(of(job) / "outputs" / attempt / name, WRITABLE)
+
+
+def fetched(job: Job, name: str) -> Path:
+    return _made(of(job) / "inputs" / name, 0o755)
+
+
+def script(job: Job) -> Path:
+    return _made(of(job) / "command", 0o755)
 
 
 def stage(job: Job, node: str) -> Path:

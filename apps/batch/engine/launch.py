@@ -9,17 +9,24 @@ from typing import Any
 from apps.batch.engine import folders
 from apps.batch.models import Job, Node
 from apps.batch.settings import JobSettings
-from apps.builds.contract import RUNTIME
+from apps.builds.contract import RUNTIME, code_folder
 from apps.builds.domain import Runnable
 from apps.compute.drivers.base import Mount, Network, ReplicaSpec, Resources
 from apps.endpoints.contents import Contents
 from apps.endpoints.recipes.common import Parts
+from apps.registry.scripts import root_of
 
-__all__ = ["INPUT", "OWNER", "SCORE", "Launch", "scoring"]
+__all__ = ["INPUT", "INPUTS", "OUTPUTS", "OWNER", "SCORE", "Launch", "command", "scoring"]
 
 OWNER = "portway-batch"
 INPUT = "/mnt/batch/input"
 SCORE = "/mnt/batch/score"
+INPUTS = "/mnt/inputs"
+OUTPUTS = "/mnt/outputs"
+COMMAND = "/mnt/command"
+SCRIPT = "command.sh"
+AS_SHELL = "import os, sys; os.execv('/bin/sh', ['/bin/sh', sys.argv[1]])"
+PATH = "/usr/local/bin:/usr/bin:/bin"
 GRACE_S = 5.0
 
 
@@ -86,3 +93,32 @@ def scoring(job: Job, contents: Contents, runnable: Runnable, *, driver: str, so
     if source is not None:
         mounts.append((str(source), INPUT, True))
     return Launch(driver, (python, f"{RUNTIME}/batch_boot.py"), parts.env, tuple(mounts), runnable.image)
+
+
+def command(
+    job: Job,
+    runnable: Runnable,
+    *,
+    driver: str,
+    sources: dict[str, Path],
+    variables: dict[str, str],
+) -> Launch:
+    """A step's command in a shell. `sources`: what is mounted to read, by its target; outputs are mounted by its node.
+
+    `variables`: what the script refers to; those of the step are added.
+    """
+    mounts = [(str(source), target, True) for target, source in sources.items()]
+    mounts.append((str(folders.script(job)), COMMAND, True))
+    env = dict(JobSettings.of(job.settings).variables or {})
+    script = f"{COMMAND}/{SCRIPT}"
+    argv: tuple[str, ...] = ("/bin/sh", script)
+    if runnable.python is not None:
+        # Begun as Python: compute without containers shows a program the interpreter it is started with, and no other.
+        argv = (str(runnable.python), "-I", "-S", "-c", AS_SHELL, script)
+        env = {"PATH": f"{runnable.python.parent}:{PATH}"} | env
+    if runnable.path is not None:
+        mounts.append((str(runnable.path), str(runnable.path), True))
+    if job.code is not None:
+        mounts.append((str(root_of(job.code)), code_folder(job.code), True))
+        env["PORTWAY_CODE"] = code_folder(job.code)
+    return Launch(driver, argv, env | variables, tuple(mounts), runnable.image)

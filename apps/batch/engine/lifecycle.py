@@ -10,16 +10,52 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.batch.engine import claims, wake
-from apps.batch.enums import JobState
+from apps.batch.enums import JobState, JobType
 from apps.batch.models import Job
 from apps.batch.settings import JobSettings
-from apps.core import events, operations, states
+from apps.core import audit, events, operations, states
 from apps.core.errors import Problem
+from apps.core.models import Operation, OperationState
 
 log = structlog.get_logger(__name__)
 
 BEFORE_NODES = (JobState.NOT_STARTED, JobState.PREPARING)
 WITH_NODES = (JobState.QUEUED, JobState.RUNNING)
+
+
+def submit(job: Job, actor: Any) -> None:
+    """Write the row, its audit record and the operation that prepares it; in the caller's transaction."""
+    job.save(force_insert=True)
+    operations.start(
+        "job.prepare",
+        workspace=job.workspace.name,
+        target=job.topic,
+        lock=f"{job.topic}/{job.pk}/prepare",
+        actor=actor,
+        payload={"job": str(job.pk)},
+        resource_url=f"jobs/{job.name}",
+        detail={"endpoint": job.endpoint_name, "deployment": job.deployment_name},
+    )
+    changed(job)
+
+
+def cancel(job: Job, actor: Any) -> bool:
+    """Ask a job to stop, in the caller's transaction; whether it was not stopping already."""
+    moved = move(job, JobState.CANCEL_REQUESTED, expect=(*BEFORE_NODES, *WITH_NODES))
+    if moved:
+        audit.record(actor, "job.cancel", workspace=job.workspace.name, target=job.topic)
+        for operation in operations_of(job, "job.prepare"):
+            operations.cancel(operation, actor=actor)
+        wake.schedule()
+        if job.type == JobType.PIPELINE:
+            wake.advance(job.pk)
+    return moved
+
+
+def operations_of(job: Job, kind: str) -> Any:
+    return Operation.objects.filter(
+        kind=kind, lock__startswith=f"{job.topic}/{job.pk}/", state__in=OperationState.live()
+    )
 
 
 def changed(job: Job) -> None:
@@ -90,3 +126,5 @@ def end(job: Job, state: str, problem: Problem | None = None) -> None:
     if move(job, state, expect=JobState.live(), **values):
         log.info("job.ended", job=job.name, state=state, error=(job.error or {}).get("code"))
         wake.schedule()
+        if job.parent_id is not None:
+            wake.advance(job.parent_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from apps.accounts.models import Workspace
 from apps.batch.models import Job
@@ -34,13 +35,31 @@ def deliver(job: Job, name: str, location: Location, source: Path) -> None:
     if not output.get("claimed"):
         for entry in entries:
             _refuse_if_there(location, entry.name)
-        output["claimed"] = True  # from here on whatever is there is our own
-        Job.objects.filter(pk=job.pk).update(outputs=job.outputs)
+        _claim(job, output)
     for entry in entries:
         target = location.child(entry.name)
         if target.exists():
             target.delete()
         target.put(entry)
+
+
+def deliver_file(job: Job, name: str, location: Location, source: Path) -> None:
+    """Write one file as the output itself; the rest as `deliver`."""
+    if source.is_symlink() or not source.is_file():
+        raise Problem("upload-refused", reason=f"the output {name} is a link or a special file")
+    output = job.outputs[name]
+    if not output.get("claimed"):
+        if location.exists():
+            raise Problem("output-exists", uri=location.uri, target=f"OutputData.{name}")
+        _claim(job, output)
+    if location.exists():
+        location.delete()
+    location.put(source)
+
+
+def _claim(job: Job, output: dict[str, Any]) -> None:
+    output["claimed"] = True  # from here on whatever is there is our own
+    Job.objects.filter(pk=job.pk).update(outputs=job.outputs)
 
 
 def _refuse_if_there(location: Location, name: str) -> None:

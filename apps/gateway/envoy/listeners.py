@@ -13,6 +13,7 @@ CERTIFICATE = "front-door"
 
 # A client must not be able to say who it is, nor steer Envoy's router by its own headers.
 FORGEABLE = ("x-portway-", "x-envoy-")
+REQUEST_ID = "repeatability_request-id"  # of a batch invocation, as the SDK spells it
 
 # An empty list would mean Envoy's own: every private and loopback address, whose callers may then name their
 # requests and steer retries and time-outs. Nobody is internal here.
@@ -129,7 +130,8 @@ def _hygiene(front: Front) -> Json:
     """Dot segments are resolved before a route is chosen.
 
     Escaped and double slashes stay as they are: artifact and blob names need them. Scoring routes match a whole literal
-    prefix, so an escaped slash can only end up inside what the authorised endpoint's own model sees.
+    prefix, so an escaped slash can only end up inside what the authorised endpoint's own model sees. Headers with an
+    underscore, which some servers take for those with a dash, are gone but for the one that the SDK writes so.
     """
     return {
         "use_remote_address": True,
@@ -143,11 +145,25 @@ def _hygiene(front: Front) -> Json:
                 "name": "envoy.http.early_header_mutation.header_mutation",
                 "typed_config": typed(
                     "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                    mutations=[{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in FORGEABLE],
+                    mutations=[
+                        _with_a_dash(REQUEST_ID),
+                        *(_without({"prefix": prefix}) for prefix in FORGEABLE),
+                        _without({"contains": "_"}),
+                    ],
                 ),
             },
         ],
     }
+
+
+def _with_a_dash(name: str) -> Json:
+    """What came under the name with an underscore, under one that every server reads alike."""
+    header = {"key": name.replace("_", "-"), "value": f"%REQ({name})%"}
+    return {"append": {"header": header, "append_action": "ADD_IF_ABSENT", "keep_empty_value": False}}
+
+
+def _without(key: Json) -> Json:
+    return {"remove_on_match": {"key_matcher": key}}
 
 
 def _identity() -> Json:
@@ -163,7 +179,7 @@ def _patience() -> Json:
     return {
         "request_headers_timeout": "10s",
         "stream_idle_timeout": "300s",
-        "common_http_protocol_options": {"idle_timeout": "3600s", "headers_with_underscores_action": "REJECT_REQUEST"},
+        "common_http_protocol_options": {"idle_timeout": "3600s", "headers_with_underscores_action": "ALLOW"},
         "http2_protocol_options": {"max_concurrent_streams": 256},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
     }

@@ -61,7 +61,13 @@ def _outside_blocks(command: str, field: str) -> str:
 
 
 def render(command: str, inputs: Mapping[str, str | None], outputs: Mapping[str, str]) -> str:
-    """The script for a POSIX shell: each literal as text, each data input and output as its path.
+    """The script for a POSIX shell, values and all. Raises what `expand` does."""
+    script, variables = expand(command, inputs, outputs)
+    return "\n".join([*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), script])
+
+
+def expand(command: str, inputs: Mapping[str, str | None], outputs: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The script for a POSIX shell, and the variables it refers to: literals as text, data and outputs as paths.
 
     An optional block vanishes when one of its inputs is None. A placeholder is one word, whatever its value holds.
 
@@ -93,8 +99,7 @@ def render(command: str, inputs: Mapping[str, str | None], outputs: Mapping[str,
             {"": f'"${{{variable}}}"', '"': f"${{{variable}}}", "'": f"'\"${{{variable}}}\"'"}[quotes[-1]],
         ]
         at = match.end()
-    lines = [f"{name}={shlex.quote(value)}" for name, value in used.items()]
-    return "\n".join([*lines, "".join(parts) + chosen[at:]])
+    return "".join(parts) + chosen[at:], used
 
 
 def _quotes_after(text: str, quotes: list[str]) -> list[str]:

@@ -101,8 +101,7 @@ class LocalStore(Store):
             partial = place.parent / f"{PARTIAL}{uuid.uuid4().hex}"
             try:
                 if source.is_dir():
-                    tree_files(source)
-                    shutil.copytree(source, partial, symlinks=True)
+                    _copy(source, partial)
                     partial.rename(place)  # onto nothing or an empty folder; anything else makes it fail
                 else:
                     shutil.copyfile(source, partial, follow_symlinks=False)
@@ -120,6 +119,14 @@ class LocalStore(Store):
             super().delete(path)
         with _errors():
             _remove(self.local(path))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """The files alone: the modes of a stranger's folder are not ours to keep."""
+    target.mkdir()
+    for name, file in tree_files(source):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target / name, follow_symlinks=False)
 
 
 def _remove(place: Path) -> None:

@@ -131,7 +131,7 @@ class S3Store(Store):
         place = {**place, "UploadId": self.client.create_multipart_upload(**place)["UploadId"]}
         done = False
         try:
-            tags = []
+            tags: list[dict[str, Any]] = []
             while chunk := stream.read(part):
                 number = len(tags) + 1
                 found = self.client.upload_part(**place, PartNumber=number, Body=chunk)

@@ -1,0 +1,156 @@
+"""Schedules: due once, in a time zone, in somebody's name."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import pytest
+from django.utils import timezone
+
+from apps.accounts.models import Membership, Workspace
+from apps.batch import domain
+from apps.batch.domain import schedules
+from apps.batch.enums import JobState
+from apps.batch.models import BatchEndpoint, Job, Schedule
+from apps.core.errors import Problem
+from apps.core.models import AuditRecord
+
+
+@pytest.fixture
+def planned(batch):
+    """An endpoint that can be scheduled."""
+    batch.deployment()
+    batch.uri_in = batch.files(2)
+    return batch
+
+
+def spec(batch, cron="*/5 * * * *", **more):
+    job = domain.JobSpec(inputs={"data": {"type": "UriFolder", "uri": batch.uri_in}})
+    values = {"endpoint": BatchEndpoint.objects.get(name="forests"), "job": job, **more}
+    return domain.ScheduleSpec(cron=cron, **values)
+
+
+def make(batch, **more):
+    return domain.create_schedule(
+        workspace=batch.workspace, name="nightly", spec=spec(batch, **more), actor=batch.actor
+    )
+
+
+def come_due(schedule, *, minutes=1):
+    past = timezone.now().replace(second=0, microsecond=0) - timedelta(minutes=minutes)
+    Schedule.objects.filter(pk=schedule.pk).update(next_at=past)
+    return past
+
+
+def test_what_is_due_is_invoked_once_and_runs(planned):
+    schedule = make(planned)
+    assert schedules.fire_due() == 0
+    due = come_due(schedule, minutes=600)  # nobody looked for hours
+    assert schedules.fire_due() == 1
+    assert schedules.fire_due() == 0
+    schedule.refresh_from_db()
+    job = schedule.last_job
+    assert Job.objects.count() == 1
+    assert (job.created_by, job.request_id) == (planned.actor, f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}")
+    assert schedule.next_at > timezone.now()
+    assert schedule.last_error is None
+    planned.agent()
+    assert planned.ended(job).state == JobState.COMPLETED
+
+
+def test_a_crash_before_the_next_time_is_written_makes_no_second_job(planned):
+    schedule = make(planned)
+    due = come_due(schedule)
+    schedules.fire_due()
+    Schedule.objects.filter(pk=schedule.pk).update(next_at=due)
+    schedules.fire_due()
+    assert Job.objects.count() == 1
+
+
+def test_what_goes_wrong_is_told_and_the_next_time_comes(planned):
+    schedule = make(planned, job=domain.JobSpec(inputs={"data": {"type": "UriFolder", "uri": planned.uri("gone")}}))
+    come_due(schedule)
+    schedules.fire_due()
+    schedule.refresh_from_db()
+    assert schedule.last_error["code"] == "input-missing"
+    assert schedule.next_at > timezone.now()
+    assert Job.objects.count() == 0
+
+
+def test_who_may_not_submit_jobs_any_more_has_none_submitted(planned):
+    schedule = make(planned)
+    Membership.objects.filter(user=planned.actor).update(role="reader")
+    come_due(schedule)
+    schedules.fire_due()
+    schedule.refresh_from_db()
+    assert schedule.last_error["code"] == "forbidden"
+    planned.actor.delete()
+    come_due(schedule)
+    schedules.fire_due()
+    schedule.refresh_from_db()
+    assert schedule.last_error["code"] == "conflict"
+    assert Job.objects.count() == 0
+
+
+def test_disabled_changed_and_deleted(planned):
+    schedule = make(planned)
+    domain.enable_schedule(schedule=schedule, enabled=False, actor=planned.actor)
+    assert schedule.next_at is None
+    assert schedules.fire_due() == 0
+    domain.enable_schedule(schedule=schedule, enabled=True, actor=planned.actor)
+    assert schedule.next_at > timezone.now()
+    changed = domain.schedule_spec_of(schedule, cron="0  3 * * mon", description="weekly")
+    domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
+    assert (schedule.cron, schedule.next_at.astimezone(UTC).hour, schedule.description) == ("0 3 * * mon", 3, "weekly")
+    assert len(schedules.upcoming(schedule, 5)) == 5
+    domain.delete_schedule(schedule=schedule, actor=planned.actor)
+    assert not Schedule.objects.exists()
+    actions = AuditRecord.objects.filter(target="schedule/nightly").values_list("action", flat=True)
+    assert set(actions) == {"schedule.create", "schedule.update", "schedule.delete"}
+    with pytest.raises(Problem, match="no schedule"):
+        domain.update_schedule(schedule=schedule, spec=spec(planned), actor=planned.actor)
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"cron": "* * * *"}, "cron"),
+        ({"cron": "* * * * * *"}, "cron"),
+        ({"cron": "61 * * * *"}, "cron"),
+        ({"cron": "0 0 31 2 *"}, "cron"),
+        ({"cron": "* " * 200}, "cron"),
+        ({"time_zone": "Nowhere/City"}, "timeZone"),
+        ({"time_zone": "../../etc/passwd"}, "timeZone"),
+        ({"time_zone": "Europe"}, "timeZone"),
+        ({"time_zone": ""}, "timeZone"),
+        ({"deployment": "green"}, "deployment"),
+        ({"job": domain.JobSpec(name="mine")}, "name"),
+    ],
+)
+def test_what_cannot_be_is_refused(planned, values, field):
+    with pytest.raises(Problem) as refused:
+        make(planned, **values)
+    assert (refused.value.code, refused.value.target) == ("bad-field", field)
+    assert not Schedule.objects.exists()
+
+
+def test_names_are_unique_and_endpoints_of_other_workspaces_not_there(planned):
+    make(planned)
+    with pytest.raises(Problem) as twice:
+        make(planned)
+    assert twice.value.code == "exists"
+    other = Workspace.objects.create(name="other")
+    with pytest.raises(Problem) as foreign:
+        domain.create_schedule(workspace=other, name="nightly", spec=spec(planned), actor=planned.actor)
+    assert foreign.value.code == "not-found"
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (datetime(2026, 3, 28, 2, 0, tzinfo=UTC), ["2026-03-29 01:00", "2026-03-30 00:30"]),  # 02:30 is left out
+        (datetime(2026, 10, 24, 12, 0, tzinfo=UTC), ["2026-10-25 00:30", "2026-10-26 01:30"]),  # 02:30 comes twice
+    ],
+)
+def test_a_time_of_day_when_the_clock_is_changed_comes_once(after, expected):
+    times = islice(schedules._times("30 2 * * *", "Europe/Berlin", after), 2)
+    assert [f"{each.astimezone(UTC):%Y-%m-%d %H:%M}" for each in times] == expected
