@@ -119,6 +119,87 @@ def make_operation(endpoint, kind="online-deployment.create", *, steps=(), **val
     return operation
 
 
+def make_cluster(workspace, name="cpu", **values):
+    from apps.batch.models import Cluster
+
+    values = {"instance_type": "small", "max_nodes": 2} | values
+    return Cluster.objects.get_or_create(workspace=workspace, name=name, defaults=values)[0]
+
+
+def make_batch_deployment(workspace, endpoint="forests", name="blue", **values):
+    """The deployment `name` of a batch endpoint, and the endpoint's default one if it has none."""
+    from apps.batch.models import BatchDeployment, BatchEndpoint
+
+    parent, _ = BatchEndpoint.objects.get_or_create(name=endpoint, workspace=workspace, defaults={"state": "Succeeded"})
+    values = {"state": "Succeeded", "cluster": make_cluster(workspace)} | values
+    values.setdefault("model", None)
+    deployment = BatchDeployment.objects.create(endpoint=parent, name=name, **values)
+    if parent.default_deployment is None:
+        parent.default_deployment = deployment
+        parent.save()
+    return deployment
+
+
+def make_data(workspace, name="tiles", version="1", **values):
+    from apps.registry.models import Data, DataVersion
+
+    asset, _ = Data.objects.get_or_create(workspace=workspace, name=name)
+    values = {"uri": "azureml://datastores/workspaceblobstore/paths/in"} | values
+    return DataVersion.objects.create(asset=asset, version=version, **values)
+
+
+def make_job(deployment, name="job-1", *, states="dddfdrq", **values):
+    """A job that has begun; `states`: a letter for each mini-batch of one file, as the map of the studio has them."""
+    from apps.batch.models import Job, MiniBatch
+
+    words = {"d": "done", "f": "failed", "r": "running", "q": "queued"}
+    now = timezone.now()
+    workspace = deployment.endpoint.workspace
+    uri = "azureml://datastores/workspaceblobstore/paths"
+    values = {
+        "endpoint": deployment.endpoint,
+        "deployment": deployment,
+        "endpoint_name": deployment.endpoint.name,
+        "deployment_name": deployment.name,
+        "cluster": deployment.cluster,
+        "state": "Running" if set(states) & set("rq") else "Completed",
+        "settings": {"instance_count": 2, "max_concurrency_per_instance": 2, "mini_batch_size": 1},
+        "inputs": {"data": {"type": "UriFolder", "uri": f"{uri}/in"}},
+        "outputs": {"score": {"type": "UriFolder", "uri": f"{uri}/out/{name}"}},
+        "files": len(states),
+        "total": len(states),
+        "done": states.count("d"),
+        "failed": states.count("f"),
+        "failed_files": states.count("f"),
+        "rows": states.count("d"),
+        "started_at": now - timedelta(seconds=90),
+        "ended_at": None if set(states) & set("rq") else now,
+    } | values
+    job = Job.objects.create(workspace=workspace, name=name, **values)
+    error = {"code": "ValueError", "message": "bad pixel", "evidence": "score.py:7", "trace": "Traceback: bad pixel"}
+    MiniBatch.objects.bulk_create(
+        [
+            MiniBatch(
+                job=job,
+                number=number,
+                files=[f"scan-{number:06d}.png"],
+                file_count=1,
+                state=words[letter],
+                attempt=0 if letter in "qr" else 1,
+                node="" if letter == "q" else f"cpu-{number % 2}",
+                process=None if letter == "q" else 0,
+                duration_ms=120 if letter in "df" else None,
+                error=error if letter == "f" else None,
+                started_at=None if letter == "q" else now - timedelta(seconds=60),
+                ended_at=now - timedelta(seconds=number % 50) if letter in "df" else None,
+            )
+            for number, letter in enumerate(states)
+        ],
+        batch_size=5000,
+    )
+    return job
+
+
 def make_world(workspace, actor=None):
     """One of everything a page can be about."""
     from apps.accounts.domain import create_token
@@ -132,6 +213,7 @@ def make_world(workspace, actor=None):
     deployments = [make_deployment(endpoint, name, model=model) for name in ("blue", "green")]
     operation = make_operation(endpoint, state="succeeded", steps=[("route", "done", "published")])
     token = create_token(user=actor, name="laptop")[0] if actor else None
+    job = make_job(make_batch_deployment(workspace, model=model), created_by=actor)
     return {
         "model": model,
         "environment": environment,
@@ -139,6 +221,8 @@ def make_world(workspace, actor=None):
         "deployments": deployments,
         "operation": operation,
         "token": token,
+        "job": job,
+        "data": make_data(workspace),
     }
 
 

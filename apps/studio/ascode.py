@@ -56,11 +56,22 @@ class Writer:
         self.commands.append(f"# {text}")
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, *, form: tuple[str, ...] = ()) -> None:
+        self.send(method, f"{settings.BASE_URL}/api/v1/workspaces/{self.workspace}/{path}", body, form=form)
+
+    def send(
+        self,
+        method: str,
+        address: str,
+        body: dict[str, Any] | None = None,
+        *,
+        form: tuple[str, ...] = (),
+        headers: tuple[str, ...] = (),
+    ) -> None:
         parts = ["--cacert ca.pem", f"-X {method}", f'-H "Authorization: Bearer {TOKEN}"']
+        parts += [f"-H {shlex.quote(each)}" for each in headers]
         if body is not None:
             parts += ['-H "Content-Type: application/json"', f"-d {shlex.quote(json.dumps(body, indent=2))}"]
         parts += [f"-F {shlex.quote(each)}" for each in form]
-        address = f"{settings.BASE_URL}/api/v1/workspaces/{self.workspace}/{path}"
         self.requests.append(joined(f"curl {shlex.quote(address)}", parts))
 
     def done(self) -> AsCode:

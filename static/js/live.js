@@ -11,6 +11,24 @@ let attempt = 0;
 let ticks = 0;
 
 const tell = (name) => body.dispatchEvent(new CustomEvent(name));
+const EACH = 1000; // a busy job changes many times a second; its page follows once
+const waiting = new Map();
+
+/** At once when it was quiet, else at the end of the second; the last change is never left out. */
+function tellSoon(name) {
+  const open = waiting.get(name);
+  if (open) {
+    open.again = true;
+    return;
+  }
+  const turn = { again: false };
+  waiting.set(name, turn);
+  setTimeout(() => {
+    waiting.delete(name);
+    if (turn.again) tellSoon(name);
+  }, EACH);
+  tell(name);
+}
 const eventName = (topic) => `changed:${topic.replace(/[^A-Za-z0-9_-]/g, "-")}`;
 
 function connect() {
@@ -24,9 +42,11 @@ function connect() {
   });
   socket.addEventListener("message", (message) => {
     const topics = JSON.parse(message.data).changed ?? [];
-    for (const topic of topics) tell(eventName(topic));
-    if (topics.some((topic) => topic.startsWith("online-"))) tell("changed:online-endpoints");
-    if (topics.some((topic) => topic.startsWith("operation:"))) tell("changed:operations");
+    for (const topic of topics) tellSoon(eventName(topic));
+    if (topics.some((topic) => topic.startsWith("online-"))) tellSoon("changed:online-endpoints");
+    if (topics.some((topic) => topic.startsWith("batch-"))) tellSoon("changed:batch-endpoints");
+    if (topics.some((topic) => topic.startsWith("cluster/"))) tellSoon("changed:clusters");
+    if (topics.some((topic) => topic.startsWith("operation:"))) tellSoon("changed:operations");
   });
   socket.addEventListener("close", () => {
     connected = false;
@@ -57,6 +77,7 @@ window.addEventListener("DOMContentLoaded", () => {
   };
   // What these elements have put into themselves stays; only what the server says about their field is taken over.
   window.Idiomorph.defaults.callbacks.beforeNodeMorphed = (node, fresh) => {
+    if (node.matches?.("batch-map")) return false; // it fetches what it draws itself
     if (!node.matches?.("code-editor, asset-picker")) return true;
     const [field, told] = [node, fresh].map((each) => each.querySelector("input, textarea"));
     for (const name of ["aria-invalid", "aria-describedby"]) {

@@ -2,7 +2,7 @@
  * The keyboard: / filters, g and a letter goes, c creates, t tests, ? lists all of this, arrows move between rows. Who
  * talks to the computer or types by accident switches the single keys off in the list, which Ctrl-K leads to as well.
  */
-const PLACES = { h: "home", e: "endpoints", m: "models", v: "environments", o: "operations" };
+const PLACES = { h: "home", e: "endpoints", j: "jobs", d: "data", m: "models", v: "environments", o: "operations" };
 const typing = (target) => target.closest("input, textarea, select, [contenteditable], dialog, code-editor");
 const SWITCH = "single-keys";
 const single = () => localStorage.getItem(SWITCH) !== "off";

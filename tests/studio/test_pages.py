@@ -33,7 +33,7 @@ def test_people_without_a_workspace_are_told_so(db, client, django_user_model):
 
 
 LISTS = {
-    "": 18,
+    "": 19,
     "endpoints": 10,
     "endpoints/one": 10,
     "endpoints/one/deployments": 9,
@@ -47,7 +47,7 @@ LISTS = {
     "operations": 7,
     "compute": 11,
     "create/deployment": 13,
-    "find?q=o": 8,
+    "find?q=o": 10,
 }
 
 

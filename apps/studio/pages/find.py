@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from apps.accounts.policy import Permission
+from apps.batch.models import BatchEndpoint, Job
 from apps.builds.models import package_of
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
 from apps.registry.models import Environment, EnvironmentVersion, Model, ModelVersion
 from apps.studio.listing import query_of
+from apps.studio.places import places
 from apps.studio.queries import endpoints_of
 from apps.studio.views import Page
 
@@ -33,6 +35,7 @@ class Pick(Page):
             "models": self._models,
             "environments": self._environments,
             "endpoints": self._endpoints,
+            "places": self._places,
         }
         found = lists.get(kind)
         if found is None:
@@ -72,6 +75,10 @@ class Pick(Page):
             for each in rows
         ]
 
+    def _places(self, query: str) -> list[dict[str, Any]]:
+        """Data assets and, of an address of a datastore, what is in the folder that it begins with."""
+        return [{"value": value, "note": note} for value, note in places(self.workspace, self.request.user, query)]
+
 
 class Find(Page):
     """Everything of the workspace by name, and what one can do: {"found": [{"title", "note", "icon", "href"}]}."""
@@ -88,12 +95,21 @@ class Find(Page):
         commands = [
             (_("Home"), go, "house", "workspace", True),
             (_("Endpoints"), go, "radio", "endpoints", True),
+            (_("Batch endpoints"), go, "boxes", "batch-endpoints", True),
+            (_("Jobs"), go, "activity", "jobs", True),
+            (_("Clusters"), go, "server", "clusters", True),
+            (_("Data"), go, "hard-drive", "data", True),
+            (_("Datastores"), go, "hard-drive", "datastores", True),
             (_("Models"), go, "box", "models", True),
             (_("Environments"), go, "layers", "environments", True),
             (_("Operations"), go, "history", "operations", True),
             (_("Deploy a model"), make, "rocket", "deploy", Permission.WRITE in self.granted),
             (_("Register a model"), make, "upload", "model-register", Permission.WRITE in self.granted),
             (_("Create an endpoint"), make, "plus", "endpoint-create", Permission.WRITE in self.granted),
+            (_("Create a batch endpoint"), make, "plus", "batch-endpoint-create", Permission.WRITE in self.granted),
+            (_("Create a job"), make, "play", "job-create", Permission.SCORE in self.granted),
+            (_("Create a cluster"), make, "plus", "cluster-create", Permission.COMPUTE in self.granted),
+            (_("Register data"), make, "upload", "data-create", Permission.WRITE in self.granted),
             (_("Create an environment"), make, "plus", "environment-create", Permission.WRITE in self.granted),
         ]
         needle = query.casefold()
@@ -112,6 +128,16 @@ class Find(Page):
             *(
                 self._row(str(each), _("Deployment"), "server", "deployment", each.endpoint.name, each.name)
                 for each in deployments.select_related("endpoint")[:EACH]
+            ),
+            *(
+                self._row(each.name, _("Batch endpoint"), "boxes", "batch-endpoint", each.name)
+                for each in BatchEndpoint.objects.filter(workspace=self.workspace, name__icontains=query)[:EACH]
+            ),
+            *(
+                self._row(each.display_name or each.name, _("Job"), "activity", "job", each.name)
+                for each in Job.objects.filter(workspace=self.workspace, parent=None).filter(
+                    Q(name__icontains=query) | Q(display_name__icontains=query)
+                )[:EACH]
             ),
             *(
                 self._row(each.name, _("Model"), "box", "model", each.name)

@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission, visible_workspaces
+from apps.batch.enums import JobState
+from apps.batch.models import Job
 from apps.compute.enums import ReplicaState
 from apps.compute.models import Replica
 from apps.core.models import Operation, OperationState
@@ -20,6 +22,7 @@ from apps.endpoints.models import OnlineDeployment
 from apps.monitoring.queries import summary
 from apps.registry.models import Model
 from apps.registry.queries import failed_imports
+from apps.studio.jobs import jobs_of
 from apps.studio.queries import Card, cards, endpoints_of
 from apps.studio.views import Page, SignedIn
 
@@ -54,6 +57,7 @@ class WorkspaceHome(Page):
             running=operations.filter(state__in=OperationState.live())[:SHOWN],
             recent=operations[:SHOWN],
             endpoints=[(each, recent[each.pk]) for each in busy],
+            jobs=_jobs(workspace),
         )
 
 
@@ -68,6 +72,13 @@ def _facts(workspace: Workspace, deployments: QuerySet[OnlineDeployment]) -> dic
         "serving": ready.values("set").distinct().count(),
         "instances": ready.count(),
     }
+
+
+def _jobs(workspace: Workspace) -> list[Job]:
+    """Those that run or wait, and those that failed lately."""
+    failed = Q(state=JobState.FAILED, ended_at__gt=timezone.now() - RECENT)
+    rows = jobs_of(workspace).filter(Q(state__in=JobState.live()) | failed, parent=None, is_archived=False)
+    return list(rows.order_by("-created_at")[:SHOWN])
 
 
 def _failing(deployments: QuerySet[OnlineDeployment]) -> list[Card]:

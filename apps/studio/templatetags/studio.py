@@ -45,6 +45,20 @@ OPERATIONS = {
     "replica.restart": gettext_lazy("Restart instance"),
     "replica.stop": gettext_lazy("Stop instance"),
     "replica.start": gettext_lazy("Start instance"),
+    "job.prepare": gettext_lazy("Prepare job"),
+    "job.finish": gettext_lazy("Finish job"),
+    "job.cancel": gettext_lazy("Cancel job"),
+    "job.retry": gettext_lazy("Retry failed mini-batches"),
+    "job.update": gettext_lazy("Update job"),
+    "batch-endpoint.create": gettext_lazy("Create batch endpoint"),
+    "batch-endpoint.update": gettext_lazy("Update batch endpoint"),
+    "batch-endpoint.delete": gettext_lazy("Delete batch endpoint"),
+    "batch-deployment.create": gettext_lazy("Create batch deployment"),
+    "batch-deployment.update": gettext_lazy("Update batch deployment"),
+    "batch-deployment.delete": gettext_lazy("Delete batch deployment"),
+    "cluster.create": gettext_lazy("Create cluster"),
+    "cluster.update": gettext_lazy("Update cluster"),
+    "cluster.delete": gettext_lazy("Delete cluster"),
     "environments.prune": gettext_lazy("Prune environments"),
     "packages.prune": gettext_lazy("Prune package cache"),
 }
@@ -58,6 +72,7 @@ STEPS = {
     "drain": gettext_lazy("Drain old instances"),
     "stop": gettext_lazy("Stop instances"),
     "prune": gettext_lazy("Prune"),
+    "input": gettext_lazy("List the input"),
 }
 
 

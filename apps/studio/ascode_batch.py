@@ -1,0 +1,232 @@
+"""Changes of batch work as YAML, commands and requests. Shapes: spec 3.4, 3.5, 3.10 and 7.1, wire 5.4 and 5.9."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+from apps.core.durations import duration
+from apps.studio.ascode import Writer, pruned
+
+ACTIONS = {"AppendRow": "append_row", "SummaryOnly": "summary_only"}
+TIERS = {"Dedicated": "dedicated", "LowPriority": "low_priority"}
+
+
+def _reference(version: Any) -> str | None:
+    return f"azureml:{version}" if version else None
+
+
+def _put(verb: str) -> str:
+    return "PUT" if verb == "create" else "PATCH"
+
+
+def endpoint(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> None:
+    name = data.get("name") or "NAME"
+    document = {"name": name, "description": data.get("description"), "tags": data.get("tags")}
+    writer.az("batch-endpoint", verb, "-f", writer.file("endpoint.yml", pruned(document)))
+    properties = {"authMode": "AADToken", "description": data.get("description")}
+    body = {"tags": data.get("tags"), "properties": properties}
+    writer.call(_put(verb), f"batchEndpoints/{name}", pruned(body) if verb == "create" else body)
+
+
+def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> None:
+    """`data["files"]`: the names of the code files that go along."""
+    target, name = data.get("endpoint") or "ENDPOINT", data.get("name") or "NAME"
+    script, action = data.get("scoring_script"), str(data.get("output_action") or "AppendRow")
+    file_name = data.get("output_file_name") if action == "AppendRow" else None
+    seconds = data.get("timeout_s")
+    for file in data.get("files") or [] if script else []:
+        writer.note(f"put {file} into the folder code")
+    document = {
+        "name": name,
+        "endpoint_name": target,
+        "type": "model",
+        "description": data.get("description"),
+        "model": _reference(data.get("model")),
+        "code_configuration": {"code": "./code", "scoring_script": script} if script else None,
+        "environment": _reference(data.get("environment")),
+        "compute": _reference(data.get("cluster")),
+        "resources": {"instance_count": data.get("instance_count")},
+        "settings": {
+            "max_concurrency_per_instance": data.get("max_concurrency_per_instance"),
+            "mini_batch_size": data.get("mini_batch_size"),
+            "retry_settings": {"max_retries": data.get("max_retries"), "timeout": seconds},
+            "error_threshold": data.get("error_threshold"),
+            "output_action": ACTIONS[action],
+            "output_file_name": file_name,
+            "logging_level": str(data.get("logging_level") or "").lower(),
+            "environment_variables": data.get("environment_variables"),
+        },
+        "tags": data.get("tags"),
+    }
+    writer.az("batch-deployment", verb, "-f", writer.file(f"{name}.yml", pruned(document)))
+    code = None
+    if script:
+        code = {"codeId": f"azureml:{target}-{name}:1", "scoringScript": script}
+        writer.call("POST", "uploads", form=tuple(f"files=@{each}" for each in data.get("files") or ["code.zip"]))
+        uri = {"properties": {"codeUri": "URI_OF_THE_UPLOAD"}}
+        writer.call("PUT", f"codes/{target}-{name}/versions/1", uri)
+    model = _reference(data.get("model"))
+    body = {
+        "tags": data.get("tags"),
+        "properties": {
+            "description": data.get("description"),
+            "model": {"referenceType": "Id", "assetId": model} if model else None,
+            "codeConfiguration": code,
+            "environmentId": _reference(data.get("environment")),
+            "environmentVariables": data.get("environment_variables"),
+            "compute": _reference(data.get("cluster")),
+            "resources": {"instanceCount": data.get("instance_count")},
+            "miniBatchSize": data.get("mini_batch_size"),
+            "maxConcurrencyPerInstance": data.get("max_concurrency_per_instance"),
+            "errorThreshold": data.get("error_threshold"),
+            "retrySettings": _retries(data),
+            "outputAction": action,
+            "outputFileName": file_name,
+            "loggingLevel": data.get("logging_level"),
+        },
+    }
+    writer.call("PUT", f"batchEndpoints/{target}/deployments/{name}", pruned(body))
+
+
+def _retries(data: dict[str, Any]) -> dict[str, Any]:
+    seconds = data.get("timeout_s")
+    return {"maxRetries": data.get("max_retries"), "timeout": duration(seconds * 1000) if seconds else None}
+
+
+def job(writer: Writer, data: dict[str, Any]) -> None:
+    """`data`: endpoint, deployment, uri, type (UriFolder or UriFile), output_path and the overrides."""
+    target, name = data.get("endpoint") or "ENDPOINT", data.get("deployment")
+    uri = data.get("uri") or ("./input" if data.get("files") else "INPUT")
+    folder = data.get("type") != "UriFile"
+    inner = {"type": "uri_folder" if folder else "uri_file", "path": uri}
+    file = writer.file("inputs.yml", {"inputs": {"data": inner}})
+    words = ["batch-endpoint", "invoke", "-n", target, *(["-d", name] if name else []), "--file", file]
+    options = [
+        ("--output-path", data.get("output_path")),
+        ("--mini-batch-size", data.get("mini_batch_size")),
+        ("--instance-count", data.get("instance_count")),
+    ]
+    for option, value in options:
+        words += [option, str(value)] if value else []
+    sets = {
+        "output_file_name": data.get("output_file_name"),
+        "error_threshold": data.get("error_threshold"),
+        "retry_settings.max_retries": data.get("max_retries"),
+        "retry_settings.timeout": data.get("timeout_s"),
+    }
+    for key, value in sets.items():
+        words += ["--set", f"{key}={value}"] if value not in (None, "") else []
+    writer.az(*words)
+    output = data.get("output_path")
+    properties = {
+        "InputData": {"data": {"JobInputType": "UriFolder" if folder else "UriFile", "Uri": uri}},
+        "OutputData": {"score": {"JobOutputType": "UriFolder", "Uri": output}} if output else None,
+        "displayName": data.get("display_name"),
+        "miniBatchSize": data.get("mini_batch_size"),
+        "errorThreshold": data.get("error_threshold"),
+        "retrySettings": _retries(data),
+        "compute": {"instanceCount": data.get("instance_count")},
+        "outputFileName": data.get("output_file_name"),
+    }
+    headers = (f"azureml-model-deployment: {name}",) if name else ()
+    address = f"{settings.BASE_URL}/batch/{target}/jobs"
+    writer.send("POST", address, {"properties": pruned(properties)}, headers=headers)
+
+
+def cluster(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> None:
+    name, tier = data.get("name") or "NAME", str(data.get("tier") or "Dedicated")
+    document = {
+        "name": name,
+        "type": "amlcompute",
+        "description": data.get("description"),
+        "size": str(data.get("instance_type") or "SIZE"),
+        "tier": TIERS[tier],
+        "min_instances": data.get("min_nodes"),
+        "max_instances": data.get("max_nodes"),
+        "idle_time_before_scale_down": data.get("idle_s"),
+        "tags": data.get("tags"),
+    }
+    writer.az("compute", verb, "-f", writer.file("compute.yml", pruned(document)))
+    scale = {
+        "minNodeCount": data.get("min_nodes"),
+        "maxNodeCount": data.get("max_nodes"),
+        "nodeIdleTimeBeforeScaleDown": duration((data.get("idle_s") or 0) * 1000),
+    }
+    inner = {"vmSize": document["size"], "vmPriority": tier, "scaleSettings": scale}
+    properties = {"computeType": "AmlCompute", "description": data.get("description"), "properties": inner}
+    writer.call("PUT", f"computes/{name}", pruned({"tags": data.get("tags"), "properties": properties}))
+
+
+def python(target: str, uri: str) -> str:
+    """With the official SDK, as its users know it."""
+    return f"""\
+from azure.ai.ml import Input, MLClient
+
+client = MLClient.from_config()  # see the API page for the settings
+job = client.batch_endpoints.invoke(
+    endpoint_name={target!r},
+    input=Input(type="uri_folder", path={uri!r}),
+)
+client.jobs.stream(job.name)
+client.jobs.download(name=job.name, output_name="score", download_path="./results")
+"""
+
+
+def data(writer: Writer, values: dict[str, Any]) -> None:
+    name, version = values.get("name") or "NAME", values.get("version") or "1"
+    path, kind = values.get("path") or "", str(values.get("type") or "uri_folder")
+    document = {
+        "name": name,
+        "version": version,
+        "type": kind,
+        "path": path or "./data",
+        "description": values.get("description"),
+        "tags": values.get("tags"),
+    }
+    writer.az("data", "create", "-f", writer.file("data.yml", pruned(document)))
+    if not path:
+        writer.call("POST", "uploads", form=("files=@data.zip",))
+    properties = {"dataType": kind, "dataUri": path or "URI_OF_THE_UPLOAD", "description": values.get("description")}
+    writer.call("PUT", f"data/{name}/versions/{version}", {"properties": pruned(properties)})
+
+
+def datastore(writer: Writer, values: dict[str, Any]) -> None:
+    """Secrets are named, never written: the text is copied into files and chats."""
+    name, s3 = values.get("name") or "NAME", values.get("type") == "S3"
+    kind = "AccountKey"
+    secrets = {"key": "SECRET"}
+    if not s3 and values.get("sas_token"):
+        kind, secrets = "Sas", {"sasToken": "SECRET"}
+    if not (values.get("key") or values.get("sas_token")):
+        kind, secrets = "None", {}
+    properties: dict[str, Any] = {
+        "datastoreType": "S3" if s3 else "AzureBlob",
+        "bucketName": values.get("bucket_name") if s3 else None,
+        "region": values.get("region") if s3 else None,
+        "accountName": None if s3 else values.get("account_name"),
+        "containerName": None if s3 else values.get("container_name"),
+        "endpoint": values.get("endpoint"),
+        "prefix": values.get("folder"),
+        "description": values.get("description"),
+        "credentials": {
+            "credentialsType": kind,
+            "accessKeyId": values.get("access_key_id") if s3 and secrets else None,
+            "secrets": {"secretsType": kind, **secrets} if secrets else None,
+        },
+    }
+    if s3:
+        writer.note("S3 has no YAML on Azure: use the request")
+    else:
+        document = {
+            "name": name,
+            "type": "azure_blob",
+            "account_name": values.get("account_name"),
+            "container_name": values.get("container_name"),
+            "endpoint": values.get("endpoint"),
+            "description": values.get("description"),
+            "credentials": {"account_key" if "key" in secrets else "sas_token": "SECRET"} if secrets else None,
+        }
+        writer.az("datastore", "create", "-f", writer.file("datastore.yml", pruned(document)))
+    writer.call("PUT", f"datastores/{name}", {"properties": pruned(properties)})

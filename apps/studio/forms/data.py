@@ -1,0 +1,101 @@
+"""What people type about data assets and datastores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from apps.registry.enums import DatastoreType, DataType
+from apps.studio.forms.base import NAME_INPUT, ManyFilesField, ManyFilesInput, StudioForm, TagsField
+from apps.studio.forms.batch import PATH, SOURCES, UPLOAD, described
+
+KINDS = [(str(each), each.label) for each in (DatastoreType.S3, DatastoreType.AZURE_BLOB)]
+SETTINGS = {
+    DatastoreType.S3: {"bucket_name": "bucketName", "endpoint": "endpoint", "region": "region", "folder": "prefix"},
+    DatastoreType.AZURE_BLOB: {
+        "account_name": "accountName",
+        "container_name": "containerName",
+        "endpoint": "endpoint",
+        "folder": "prefix",
+    },
+}
+FIELD_OF = {wire: name for words in SETTINGS.values() for name, wire in words.items()}
+
+
+class DataForm(StudioForm):
+    unmarked = ("path", "upload")
+
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=255,
+        widget=forms.TextInput(attrs=dict(NAME_INPUT)),
+        help_text=_("A name that exists gets a new version."),
+    )
+    version = forms.CharField(label=_("Version"), max_length=64, required=False, help_text=_("Empty: the next number."))
+    type = forms.ChoiceField(label=_("Type"), choices=DataType.choices, initial=DataType.FOLDER)
+    source = forms.ChoiceField(label=_("Data"), choices=SOURCES, initial=PATH, widget=forms.RadioSelect)
+    path = forms.CharField(
+        label=_("Address of the data"),
+        required=False,
+        max_length=2000,
+        help_text=_("A path of a datastore or a public https address. Type to look into datastores."),
+        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml://datastores/workspaceblobstore/paths/"}),
+    )
+    upload = ManyFilesField(label=_("Files"), required=False, widget=ManyFilesInput(attrs={"multiple": True}))
+    description = described()
+    tags = TagsField()
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        if data.get("source") == UPLOAD and not data.get("upload"):
+            self.add_error("upload", _("Choose the files."))
+        if data.get("source") == PATH and not data.get("path"):
+            self.add_error("path", _("Say where the data is."))
+        return data
+
+
+def text(label: Any, placeholder: str = "", **more: Any) -> forms.CharField:
+    widget = forms.TextInput(attrs={**NAME_INPUT, "placeholder": placeholder})
+    return forms.CharField(label=label, required=False, max_length=500, widget=widget, **more)
+
+
+def secret(label: Any) -> forms.CharField:
+    """Write-only: what was typed is sent, never shown again."""
+    widget = forms.PasswordInput(attrs={**NAME_INPUT, "autocomplete": "new-password"})
+    return forms.CharField(label=label, required=False, max_length=2000, widget=widget)
+
+
+class DatastoreForm(StudioForm):
+    """Of the fields of the other type nothing is taken."""
+
+    name = forms.CharField(
+        label=_("Name"), max_length=255, widget=forms.TextInput(attrs={**NAME_INPUT, "autofocus": True})
+    )
+    type = forms.ChoiceField(label=_("Type"), choices=KINDS, initial=DatastoreType.S3, widget=forms.RadioSelect)
+    bucket_name = text(_("Bucket"))
+    region = text(_("Region"), "eu-central-1")
+    access_key_id = text(_("Access key id"), help_text=_("Without keys only what is public can be read."))
+    account_name = text(_("Storage account"))
+    container_name = text(_("Container"))
+    endpoint = text(_("Endpoint"), "https://…", help_text=_("Empty: that of the cloud."))
+    folder = text(_("Folder"), help_text=_("Nothing outside of it can be seen. Empty: all of it."))
+    key = secret(_("Secret key"))
+    sas_token = secret(_("SAS token"))
+    description = described()
+
+    def settings(self) -> dict[str, Any]:
+        names = SETTINGS[DatastoreType(self.cleaned_data["type"])]
+        return {wire: self.cleaned_data[name] for name, wire in names.items() if self.cleaned_data[name]}
+
+    def credentials(self) -> dict[str, Any]:
+        data = self.cleaned_data
+        if data["type"] == DatastoreType.S3:
+            given = {"accessKeyId": data["access_key_id"], "key": data["key"]}
+        else:
+            given = {"sasToken": data["sas_token"]} if data["sas_token"] else {"key": data["key"]}
+        given = {name: value for name, value in given.items() if value}
+        if not given:
+            return {"credentialsType": "None"}
+        return {"credentialsType": "Sas" if "sasToken" in given else "AccountKey", **given}
