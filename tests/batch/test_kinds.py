@@ -24,13 +24,14 @@ def doubling(tmp_path_factory):
     """An MLflow model that doubles the column x."""
     import mlflow
 
-    class Doubling(mlflow.pyfunc.PythonModel):
-        def predict(self, context, model_input, params=None):
-            return [2 * value for value in model_input["x"]]
-
     folder = tmp_path_factory.mktemp("mlflow") / "model"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it has no type hints
+
+        class Doubling(mlflow.pyfunc.PythonModel):
+            def predict(self, context, model_input, params=None):
+                return [2 * value for value in model_input["x"]]
+
         mlflow.pyfunc.save_model(folder, python_model=Doubling(), pip_requirements=["mlflow", "pandas", "pyarrow"])
     return folder
 
