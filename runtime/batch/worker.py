@@ -113,13 +113,17 @@ def _answer(scorer: Scorer, ask: dict[str, Any], root: Path, *, wants_text: bool
     try:
         rows, text = scorer.score(files, wants_text=wants_text)
         body = text.encode("utf-8", "backslashreplace")
-        if len(body) > _RESULT_LIMIT:
-            most = _RESULT_LIMIT // 2**20
-            raise ScoreError("BadResult", f"a mini-batch returned more than {most} MiB: make mini_batch_size smaller")
+        _check_size(body)
     except BaseException as exc:  # noqa: BLE001 -- sys.exit() included: one mini-batch must not end the worker
         return {"id": number, "ok": False, "error": _error(exc, root)}, b""
     took = round((time.perf_counter() - started) * 1000, 3)
     return {"id": number, "ok": True, "rows": rows, "size": len(body), "ms": took}, body
+
+
+def _check_size(body: bytes) -> None:
+    if len(body) > _RESULT_LIMIT:
+        most = _RESULT_LIMIT // 2**20
+        raise ScoreError("BadResult", f"a mini-batch returned more than {most} MiB: make mini_batch_size smaller")
 
 
 def _error(exc: BaseException, root: Path) -> dict[str, str]:

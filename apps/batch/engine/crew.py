@@ -61,6 +61,8 @@ def failure(code: str, message: str, evidence: str = "", trace: str = "") -> dic
     """The stored form of a failed attempt; everything in it may come from the worker, so it is cut."""
     return {
         "code": _plain(code)[:60],
+        "azure": "UserScriptFailed",
+        "fault": "user",
         "message": _plain(message)[:TEXT],
         "evidence": _plain(evidence)[:TEXT],
         "trace": _plain(trace)[: 4 * TEXT],
