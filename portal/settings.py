@@ -271,11 +271,14 @@ LIMITS = {
     "clusters": 200,
     "nodes_per_cluster": 100,
     "jobs_per_workspace": 10_000,  # that have not ended
+    "mini_batches_per_job": 200_000,
+    "job_output_bytes": 100 * 2**30,
     "request_timeout_ms": 180_000,
     "requests_per_second": env_int("PORTWAY_REQUESTS_PER_SECOND", 10_000),  # docs/decisions/rate-limit.md
     "upload_bytes": 5 * 2**30,
     "upload_files": 50_000,
 }
+FETCH_S = env_int("PORTWAY_FETCH_S", 600)  # for one file of a job's input from afar
 START_DEADLINE_S = env_int("PORTWAY_START_DEADLINE_S", 300)
 CURRENCY = os.environ.get("PORTWAY_CURRENCY", "USD")  # of the prices IT gives instance types; shown, never billed
 DEFAULT_DRIVER = os.environ.get("PORTWAY_DRIVER", "process")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
-from itertools import islice
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
-from django.db import transaction
+from django.db.models import Sum
 from django.utils import timezone
 
 from apps.batch import commands, environments
 from apps.batch.engine import (
+    channel,
     claims,
     folders,
     joblogs,
@@ -30,16 +34,22 @@ from apps.batch.engine.results import Piece, SegmentBroken
 from apps.batch.enums import JobState, JobType, MiniBatchState
 from apps.batch.models import Job, MiniBatch
 from apps.batch.settings import JobSettings
+from apps.core import disk, limits
 from apps.core.errors import Problem
 from apps.core.models import Operation
 from apps.core.operations import Run, handles
 from apps.endpoints.contents import Contents
 from apps.registry import locations
 from apps.registry.pipelines.interface import Data
+from apps.registry.stores.local import NO_SPACE
 
 ATTEMPTS = 50  # an operation of a job may be interrupted often: the job must end all the same
 ROWS_AT_ONCE = 500
 MOST_FILES = 1_000_000
+MEASURE_S = 60.0
+PATIENCE_S = 600.0  # for a store that is away when hours of work are to be written there
+PAUSES_S = (5.0, 10.0, 20.0, 40.0, 60.0)
+PASSING = {"unavailable", "disk-full"}
 FORMATS = (".csv", ".parquet", ".pqt", ".png", ".jpg", ".jpeg", ".tiff", ".bmp", ".gif")
 
 
@@ -123,7 +133,7 @@ def _list_input(run: Run, job: Job) -> Path | None:
     output.check_free(job)
     if not job.total:
         no_code = job.code is None
-        count, total = _write_mini_batches(job, _names(location, nested=not no_code), no_code=no_code)
+        count, total = _write_mini_batches(run, job, _names(location, nested=not no_code), no_code=no_code)
         if not count:
             raise Problem("input-empty", uri=given["uri"], target="InputData")
         job.files, job.total = count, total
@@ -138,27 +148,50 @@ def _names(location: Any, *, nested: bool) -> Iterator[str]:
     return (name for name, _size in location.files(nested=nested, most=MOST_FILES))
 
 
-def _write_mini_batches(job: Job, names: Iterator[str], *, no_code: bool) -> tuple[int, int]:
-    """(files, mini-batches). All or none: the transaction begins when the listing is read."""
-    settings = JobSettings.of(job.settings)
+def _write_mini_batches(run: Run, job: Job, names: Iterator[str], *, no_code: bool) -> tuple[int, int]:
+    """(files, mini-batches). Written in pieces; `total`, set last, is the mark that all are there.
+
+    Raises Problem "bad-field" when the mini-batches would be too many or too large, "input-type".
+    """
+    size = JobSettings.of(job.settings).mini_batch_size
     listed = list(names)
     for name in listed if no_code else ():
         if not name.lower().endswith(FORMATS):
             extension = name.rpartition(".")[2] if "." in name else name
             raise Problem("input-type", extension=extension, evidence=name, target="InputData")
-    size = settings.mini_batch_size
+    count, most = -(-len(listed) // size), limits.get("mini_batches_per_job")
+    if count > most:
+        raise _bad_size(f"is {size}, which makes {count} mini-batches of {len(listed)} files; at most {most} may be")
+    _forget_mini_batches(run, job)
     chunks = (listed[start : start + size] for start in range(0, len(listed), size))
     total = 0
-    with transaction.atomic():
-        MiniBatch.objects.filter(job=job).delete()
-        while group := list(islice(chunks, ROWS_AT_ONCE)):
-            MiniBatch.objects.bulk_create(
-                MiniBatch(job=job, number=total + at, files=files, file_count=len(files))
-                for at, files in enumerate(group)
-            )
-            total += len(group)
-        Job.objects.filter(pk=job.pk).update(files=len(listed), total=total)
+    while group := list(islice(chunks, ROWS_AT_ONCE)):
+        run.check()
+        for files in group:
+            _check_frame(files, size)
+        MiniBatch.objects.bulk_create(
+            MiniBatch(job=job, number=total + at, files=files, file_count=len(files)) for at, files in enumerate(group)
+        )
+        total += len(group)
+    Job.objects.filter(pk=job.pk).update(files=len(listed), total=total)
     return len(listed), total
+
+
+def _forget_mini_batches(run: Run, job: Job) -> None:
+    """What somebody wrote who did not live to set the mark."""
+    while pks := list(job.mini_batches.values_list("pk", flat=True)[:ROWS_AT_ONCE]):
+        run.check()
+        MiniBatch.objects.filter(pk__in=pks).delete()
+
+
+def _check_frame(files: list[str], size: int) -> None:
+    if len(json.dumps(files)) > channel.LARGEST_FRAME // 2:
+        most = channel.LARGEST_FRAME // 2**21
+        raise _bad_size(f"is {size}: the names of the files of one mini-batch are more than {most} MiB")
+
+
+def _bad_size(reason: str) -> Problem:
+    return Problem("bad-field", field="miniBatchSize", reason=reason, target="miniBatchSize")
 
 
 def _alone(job: Job, path: Path) -> Path:
@@ -210,6 +243,7 @@ def finish(run: Run) -> None:
     """Wait until nobody works on the job, then merge what was committed, once, in the order of the input."""
     job = _load(run)
     if job.state != JobState.FINALIZING:
+        _tidy(job)  # whoever ended it may not have lived to do so
         return
     with run.step("workers"):
         if not run.wait(lambda: not job.nodes.exists(), timeout_s=3 * claims.LEASE_S):
@@ -219,6 +253,7 @@ def finish(run: Run) -> None:
         job.refresh_from_db()
         outcome, problem = commands.deliver(run, job) if job.type == JobType.COMMAND else _deliver(run, job)
     lifecycle.end(job, outcome, problem, expect=[JobState.FINALIZING])
+    _tidy(job)
 
 
 def _deliver(run: Run, job: Job) -> tuple[str, Problem | None]:
@@ -229,26 +264,68 @@ def _deliver(run: Run, job: Job) -> tuple[str, Problem | None]:
         outcome, problem = JobState.FAILED, Problem("job-no-results", evidence=_last_error(job))
     _summarise(job)
     score = folders.score(job)
+    merged = score / settings.output_file_name
+    if settings.appends:
+        merged.unlink(missing_ok=True)  # of an earlier attempt
+    _check_size(job)
     if settings.appends and job.rows:
-        size = _merge(job, score / settings.output_file_name)
-        run.log(f"{job.rows} rows, {size} bytes in {settings.output_file_name}")
+        _patiently(run, lambda: _merge(job, merged))
+        run.log(f"{job.rows} rows, {merged.stat().st_size} bytes in {settings.output_file_name}")
     if any(score.iterdir()):
         location = locations.resolve(job.outputs["score"]["uri"], workspace=job.workspace, actor=None)
-        output.deliver(job, "score", location, score)
+        _patiently(run, lambda: output.deliver(job, "score", location, score))
         run.log(f"written to {location.uri}")
     return outcome, problem
 
 
-def _merge(job: Job, target: Path) -> int:
+def _patiently(run: Run, work: Callable[[], object]) -> None:
+    """Try again while a store is away or a disk is full, for PATIENCE_S at most."""
+    until = time.monotonic() + PATIENCE_S
+    for pause in chain(PAUSES_S, repeat(PAUSES_S[-1])):
+        try:
+            work()
+        except Problem as problem:
+            left = until - time.monotonic()
+            if problem.code not in PASSING or left <= 0:
+                raise
+            wait = min(pause, left)
+            run.log(f"{problem.message} {problem.evidence} Trying again in {wait:.0f} s.".replace("  ", " "))
+        else:
+            return
+        run.wait(lambda: False, timeout_s=wait)
+
+
+def _check_size(job: Job) -> None:
+    most = limits.get("job_output_bytes")
+    size = sum(disk.measure(each, seconds=MEASURE_S).total for each in (folders.score(job), folders.parts(job)))
+    if size > most:
+        raise Problem("limit", limit=most, what=f"bytes of results of one job (it has {size})")
+
+
+def _tidy(job: Job) -> None:
+    """What was delivered whole need not be kept twice. Failed mini-batches may be tried again: that needs the parts."""
+    now = Job.objects.get(pk=job.pk)
+    if now.type == JobType.SCORING and now.state == JobState.COMPLETED and not now.failed:
+        shutil.rmtree(folders.parts(now), ignore_errors=True)
+        (folders.score(now) / JobSettings.of(now.settings).output_file_name).unlink(missing_ok=True)
+
+
+def _merge(job: Job, target: Path) -> None:
     done = job.mini_batches.filter(state=MiniBatchState.DONE, length__gt=0).order_by("number")
+    needed = done.aggregate(sum=Sum("length"))["sum"] or 0
+    output.check_free_bytes(target.parent, needed)
     pieces = (Piece(*row) for row in done.values_list("segment", "offset", "length").iterator(2000))
     half = folders.of(job) / "merged.part"
     try:
-        size = results.merge(pieces, folders.parts(job), half)
+        results.merge(pieces, folders.parts(job), half)
     except (SegmentBroken, FileNotFoundError) as error:
         raise Problem("internal", evidence=str(error)) from error
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        if error.errno in NO_SPACE:
+            raise Problem("disk-full") from error
+        raise
     half.replace(target)
-    return size
 
 
 def _last_error(job: Job) -> str:

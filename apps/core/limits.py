@@ -35,6 +35,8 @@ RULES: dict[str, Rule] = {
     "clusters": Rule(_("Compute clusters of the installation"), 1, 10_000),
     "nodes_per_cluster": Rule(_("Nodes of one compute cluster"), 1, 1_000),
     "jobs_per_workspace": Rule(_("Jobs of one workspace that have not ended"), 1, 1_000_000),
+    "mini_batches_per_job": Rule(_("Mini-batches of one job"), 1, 10_000_000),
+    "job_output_bytes": Rule(_("Results of one job, in bytes"), 2**20, 2**50),
     "upload_bytes": Rule(_("Largest upload, in bytes"), 2**20, 2**40),
     "upload_files": Rule(_("Files of one upload"), 1, 1_000_000),
 }

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from django.conf import settings
+
 from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission, require
 from apps.core.errors import Problem
@@ -19,7 +21,7 @@ from apps.registry.queries import default_datastore, latest
 from apps.registry.references import asset_reference
 from apps.registry.stores import store_of
 from apps.registry.stores.base import CHUNK, PARTIAL, Kind, Store, refused
-from apps.registry.stores.guard import check_url
+from apps.registry.stores.guard import check_url, watched
 from apps.registry.stores.local import LocalStore
 from apps.registry.stores.web import WebStore
 
@@ -69,13 +71,17 @@ class Location:
         """(path below the folder, bytes) of every file, sorted by path, hidden ones too; of a file its name.
 
         Raises:
-            Problem: "bad-field" when there is nothing, or a link or a special file; "limit" for more than `most`.
+            Problem: "bad-field" when there is nothing, a link, a special file or a name that leads elsewhere; "limit"
+                for more than `most`.
         """
         if not self.exists():
             raise refused("uri", f"there is nothing at {self.uri}")
+        here = self.local_path() is not None
         for count, found in enumerate(self.store.files(self.path, nested=nested), start=1):
             if count > most:
                 raise Problem("limit", limit=most, what=f"files at {self.uri}", target="uri")
+            if not here:  # a name that somebody else's server made up; on a disk there is none that leads out
+                _check_name(found[0])
             yield found
 
     def open(self, relative: str = "") -> BinaryIO:
@@ -85,8 +91,24 @@ class Location:
     def fetch(self, relative: str, target: Path) -> int:
         """Copy a file that `files` has named; how many bytes it has. The target is whole or not there.
 
-        Raises Problem "disk-full" before the disk is.
+        Raises Problem "disk-full" before the disk is, "unavailable" when it takes more than `settings.FETCH_S`.
         """
+        with watched(settings.FETCH_S) as watch:
+            try:
+                size = self._fetch(relative, target)
+            except Problem as problem:
+                if not watch.over or problem.code == "disk-full":
+                    raise
+                raise self._late() from problem
+            if watch.over and self.local_path() is None:  # what was cut short may look whole
+                target.unlink(missing_ok=True)
+                raise self._late()
+        return size
+
+    def _late(self) -> Problem:
+        return Problem("unavailable", what=self.uri, evidence=f"not whole after {settings.FETCH_S} s")
+
+    def _fetch(self, relative: str, target: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         left = shutil.disk_usage(target.parent).free - storage.KEPT_FREE
         partial = target.parent / f"{PARTIAL}{uuid.uuid4().hex}"
@@ -222,6 +244,14 @@ def checked_path(path: str, field: str) -> str:
     if any(part.startswith(PARTIAL) for part in parts):
         raise refused(field, f"names that begin with {PARTIAL} are Portway's own")
     return "/".join(parts)
+
+
+def _check_name(name: str) -> None:
+    try:
+        checked_path(name, "uri")
+    except Problem as problem:
+        reason = f"it holds {name[:100]!a}: {problem.params['reason']}"
+        raise refused("uri", reason) from None
 
 
 def _check_text(text: str, field: str) -> None:

@@ -23,7 +23,9 @@ from .results import ScoreError
 from .settings import Settings
 
 _MESSAGE_LIMIT = 2_000
-_TRACE_LIMIT = 16_000
+_TRACE_LIMIT = 8_000
+_RESULT_LIMIT = 64 * 1024 * 1024
+"""Bytes of one mini-batch's rows; the caller hears no more."""
 _NUMBERS = range(1 << 31)
 
 
@@ -72,7 +74,7 @@ def _work(channel: Channel, settings: Settings) -> None:
         scorer = _load(settings)
     except StartError as exc:
         log.error("%s: %s %s", exc.code, exc, exc.evidence)
-        failed = {"code": exc.code, "message": str(exc)[:_MESSAGE_LIMIT], "evidence": exc.evidence}
+        failed = {"code": exc.code, "message": str(exc)[:_MESSAGE_LIMIT], "evidence": exc.evidence[:_MESSAGE_LIMIT]}
         channel.send({"failed": failed}, last=True)
         return
     channel.send({"ready": True, "pid": os.getpid()})
@@ -111,10 +113,17 @@ def _answer(scorer: Scorer, ask: dict[str, Any], root: Path, *, wants_text: bool
     try:
         rows, text = scorer.score(files, wants_text=wants_text)
         body = text.encode("utf-8", "backslashreplace")
+        _check_size(body)
     except BaseException as exc:  # noqa: BLE001 -- sys.exit() included: one mini-batch must not end the worker
         return {"id": number, "ok": False, "error": _error(exc, root)}, b""
     took = round((time.perf_counter() - started) * 1000, 3)
     return {"id": number, "ok": True, "rows": rows, "size": len(body), "ms": took}, body
+
+
+def _check_size(body: bytes) -> None:
+    if len(body) > _RESULT_LIMIT:
+        most = _RESULT_LIMIT // 2**20
+        raise ScoreError("BadResult", f"a mini-batch returned more than {most} MiB: make mini_batch_size smaller")
 
 
 def _error(exc: BaseException, root: Path) -> dict[str, str]:
@@ -130,4 +139,5 @@ def _error(exc: BaseException, root: Path) -> dict[str, str]:
         trace = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
         with contextlib.suppress(Exception):  # as above
             print(trace, end="", file=sys.stderr, flush=True)
-    return {"code": code, "message": message[:_MESSAGE_LIMIT], "evidence": evidence, "trace": trace[-_TRACE_LIMIT:]}
+    message, evidence = message[:_MESSAGE_LIMIT], evidence[:_MESSAGE_LIMIT]
+    return {"code": code, "message": message, "evidence": evidence, "trace": trace[-_TRACE_LIMIT:]}

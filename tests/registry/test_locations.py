@@ -327,11 +327,27 @@ class Web(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", self.path.removeprefix("/to/"))
             self.end_headers()
             return
+        if self.path == "/drip":
+            self.drip()
+            return
         body = {"/data.csv": b"a,b\n1,2\n", "/short": b"abc"}.get(self.path.partition("?")[0])
+        if self.path.startswith("/up/"):
+            body = b"abc"
         self.send_response(500 if self.path == "/broken" else 403 if self.path == "/no" else 200 if body else 404)
         self.send_header("Content-Length", str(len(body or b"") + (5 if self.path == "/short" else 0)))
         self.end_headers()
         self.wfile.write(body or b"")
+
+    def drip(self):
+        """A byte now and then, and no end."""
+        self.send_response(200)
+        self.end_headers()
+        try:
+            for _ in range(2000):
+                self.wfile.write(b"x")
+                time.sleep(0.02)
+        except OSError:
+            self.asked.append("gone")
 
     def log_message(self, *args):
         pass
@@ -404,3 +420,18 @@ def test_a_refused_address_says_how_to_allow_it(at, web, settings):
         at("", f"{web.replace('http', 'https')}/data.csv").kind()
     assert "not a public address" in info.value.message
     assert "PORTWAY_INPUT_HOSTS" in info.value.next_step
+
+
+def test_a_place_that_drips_is_left_at_its_deadline(at, web, tmp_path, settings):
+    settings.FETCH_S = 1
+    place = at("", f"{web}/drip")
+    with reason("unavailable") as late:
+        place.fetch("drip", tmp_path / "copy")
+    assert "not whole after 1 s" in late.value.evidence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_web_cannot_name_a_file_that_leads_elsewhere(at, web):
+    with reason() as refusal:
+        list(at("", f"{web}/up/a%20..").files())
+    assert "it holds '..'" in refusal.value.params["reason"]

@@ -285,3 +285,21 @@ def test_servers_that_are_not_there_or_not_public(store, at, workspace, settings
         at("in").kind()
     assert info.value.code == "unavailable"
     assert "far" in info.value.message
+
+
+def test_keys_that_lead_elsewhere_are_refused(s3_server, at, store):
+    if store[2] != "S3":
+        pytest.skip("Azure's client and server both clean such names")
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_server,
+        aws_access_key_id="someone",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+    )
+    client.put_object(Bucket="things", Key="prefix/odd//x", Body=b"1")
+    with pytest.raises(Problem) as refusal:
+        list(at("odd").files())
+    assert "it holds '/x'" in refusal.value.params["reason"]

@@ -45,6 +45,7 @@ RETURNS = {
     "long": lambda: (_ for _ in ()).throw(RuntimeError("x" * 100000)),
     "deep": lambda: deep(),
     "big": lambda: ["x" * 99] * 500_000,
+    "huge": lambda: ["x" * 2**20] * 64,
     "argv": lambda: sys.argv, "env": lambda: [os.environ["AZUREML_BI_PROCESS"], os.environ["AZUREML_BI_OUTPUT_PATH"]],
     "modules": lambda: [[p for p in sys.path if p.endswith("/runtime")], OURS & set(sys.modules)],
     "inits": lambda: [INITS],
@@ -154,6 +155,13 @@ def test_a_large_result(client):
     answer, text = client.run("big")
     assert answer["rows"] == 500_000
     assert len(text) == 50_000_000
+
+
+def test_a_result_that_is_too_large_is_a_bad_result(client):
+    answer, text = client.run("huge")
+    assert answer["error"]["code"] == "BadResult"
+    assert "make mini_batch_size smaller" in answer["error"]["message"]
+    assert text == ""
 
 
 def test_environment_and_arguments(client, node):

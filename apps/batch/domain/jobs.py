@@ -142,14 +142,18 @@ def cancel(*, job: Job, actor: Any) -> Job:
 def retry_failed(*, job: Job, actor: Any) -> Job:
     """Run only the failed mini-batches of an ended job again; what is done stays as it is.
 
-    Raises Problem "job-ended" when there is nothing to retry or the job is not a model's.
+    When all are done and only the results could not be written, they are written again.
+
+    Raises Problem "job-ended" when there is nothing to retry or the job is not a model's, "busy" while it still ends.
     """
     if job.live or job.type != JobType.SCORING:
         raise _ended(job, "only an ended job of a model can be retried")
-    if job.cluster is None or job.cluster.state == ProvisioningState.DELETING:
-        raise _ended(job, "its cluster is gone")
     again = job.mini_batches.exclude(state=MiniBatchState.DONE)
     count = again.count()
+    if not count and job.state == JobState.FAILED and job.rows:
+        return _deliver_again(job, actor)
+    if job.cluster is None or job.cluster.state == ProvisioningState.DELETING:
+        raise _ended(job, "its cluster is gone")
     if not count:
         raise _ended(job, "it has no failed mini-batches")
     again.update(state=MiniBatchState.QUEUED, attempt=0, losses=0, error=None)
@@ -158,6 +162,14 @@ def retry_failed(*, job: Job, actor: Any) -> Job:
     if moved:
         audit.record(actor, "job.retry", workspace=job.workspace.name, target=job.topic, mini_batches=count)
         wake.schedule()
+    return job
+
+
+def _deliver_again(job: Job, actor: Any) -> Job:
+    values = {"error": None, "outcome": JobState.COMPLETED, "ended_at": None}
+    if lifecycle.move(job, JobState.FINALIZING, expect=[JobState.FAILED], **values):
+        lifecycle.start_finish(job)
+        audit.record(actor, "job.retry", workspace=job.workspace.name, target=job.topic, mini_batches=0)
     return job
 
 

@@ -13,7 +13,7 @@ LONGEST_NAME = 255
 RANGES = {
     "instance_count": (1, 100),
     "max_concurrency_per_instance": (1, 256),
-    "mini_batch_size": (1, 1_000_000),
+    "mini_batch_size": (1, 100_000),
     "max_retries": (0, 100),
     "timeout_ms": (1, 21 * 86_400_000),  # a job's lifetime, spec 2.1
     "error_threshold": (-1, 2**31 - 1),

@@ -11,8 +11,9 @@ import struct
 from typing import Any
 
 HEAD = struct.Struct(">I")
-LARGEST_FRAME = 16 * 2**20
-LARGEST_RESULT = 2**28
+LARGEST_FRAME = 16 * 2**20  # of what we send
+LARGEST_ANSWER = 2**18  # of what we hear, without the result
+LARGEST_RESULT = 2**26
 RECEIVE = 1 << 18
 
 
@@ -57,6 +58,11 @@ class Reader:
         self._data += data
 
     @property
+    def buffered(self) -> int:
+        """Bytes that have come of an answer that is not whole."""
+        return len(self._data)
+
+    @property
     def within(self) -> bool:
         """Whether an answer has begun and is not whole."""
         return bool(self._data) or self._message is not None
@@ -68,8 +74,10 @@ class Reader:
             if self._message is None:
                 return None
         size = self._message.get("size", 0)
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LARGEST_RESULT:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise ProtocolError(f"an answer with a size of {str(size)[:40]}")
+        if size > LARGEST_RESULT:
+            raise ProtocolError(f"a mini-batch returned more than {LARGEST_RESULT // 2**20} MiB")
         if len(self._data) < size:
             return None
         body = bytes(self._data[:size])
@@ -81,7 +89,7 @@ class Reader:
         if len(self._data) < HEAD.size:
             return None
         (length,) = HEAD.unpack_from(self._data)
-        if length > LARGEST_FRAME:
+        if length > LARGEST_ANSWER:
             raise ProtocolError(f"a frame of {length} bytes")
         if len(self._data) < HEAD.size + length:
             return None

@@ -22,6 +22,7 @@ from apps.batch.engine.channel import ProtocolError, Reader
 from apps.batch.engine.claims import Claimed
 
 RECONNECT_S = 0.5
+BUFFERED = 2**28  # bytes of answers in memory, beyond which only one worker is heard
 TEXT = 2000  # characters kept of what a worker says of an error
 
 
@@ -34,6 +35,8 @@ class Worker:
     reader: Reader = field(default_factory=Reader)
     out: bytearray = field(default_factory=bytearray)
     ready: bool = False
+    heard: bool = True  # whether we read what it says
+    watched: int = 0  # events of its socket we are told of
     claimed: Claimed | None = None
     started_at: datetime | None = None
     since: float = 0.0
@@ -57,7 +60,9 @@ class Outcome:
 def failure(code: str, message: str, evidence: str = "", trace: str = "") -> dict[str, Any]:
     """The stored form of a failed attempt; everything in it may come from the worker, so it is cut."""
     return {
-        "code": str(code)[:60],
+        "code": _plain(code)[:60],
+        "azure": "UserScriptFailed",
+        "fault": "user",
         "message": _plain(message)[:TEXT],
         "evidence": _plain(evidence)[:TEXT],
         "trace": _plain(trace)[: 4 * TEXT],
@@ -65,7 +70,8 @@ def failure(code: str, message: str, evidence: str = "", trace: str = "") -> dic
 
 
 def _plain(text: Any) -> str:
-    return str(text).replace("\x00", "")
+    """What every database and JSON take: scripts name files whose names are no text."""
+    return str(text).replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 class Crew:
@@ -93,6 +99,7 @@ class Crew:
         """Connect, feed, wait up to `wait_s` for news, read them, end what is overdue."""
         self._connect()
         self._feed()
+        self._listen()
         if not self._selector.get_map():
             time.sleep(min(wait_s, 0.05))
             return
@@ -106,6 +113,34 @@ class Crew:
                 self._read(worker)
         self._feed()
         self._overdue()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of answers that nobody has taken yet."""
+        heard = sum(each.reader.buffered for each in self.workers)
+        return heard + sum(len(each.body) for each in self.outcomes)
+
+    def _listen(self) -> None:
+        """Hear everybody while there is room, else only who has most to say: its answer must end to make room."""
+        full = self.buffered > BUFFERED
+        longest = max(self.workers, key=lambda each: each.reader.buffered)
+        for worker in self.workers:
+            worker.heard = not full or worker is longest
+            self._watch(worker)
+
+    def _watch(self, worker: Worker) -> None:
+        if worker.sock is None:
+            return
+        events = (selectors.EVENT_READ if worker.heard else 0) | (selectors.EVENT_WRITE if worker.out else 0)
+        if events == worker.watched:
+            return
+        if not worker.watched:
+            self._selector.register(worker.sock, events, worker)
+        elif not events:
+            self._selector.unregister(worker.sock)
+        else:
+            self._selector.modify(worker.sock, events, worker)
+        worker.watched = events
 
     def close(self) -> None:
         """Hang up on every worker; each is killed by the node's program at once."""
@@ -133,7 +168,7 @@ class Crew:
             worker.sock, worker.reader, worker.ready = sock, Reader(), False
             worker.out = bytearray(channel.pack({"process": worker.number}))
             worker.since, worker.deadline = now, now + self._start_s
-            self._selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, worker)
+            self._watch(worker)
 
     def _feed(self) -> None:
         for worker in self.workers:
@@ -161,8 +196,7 @@ class Crew:
         except OSError:
             self._lost(worker, {})
             return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.out else 0)
-        self._selector.modify(worker.sock, events, worker)
+        self._watch(worker)
 
     def _read(self, worker: Worker) -> None:
         if worker.sock is None:
@@ -184,6 +218,8 @@ class Crew:
             self._lost(worker, {"message": f"It broke the protocol: {error}."})
 
     def _hear(self, worker: Worker, message: dict[str, Any], body: bytes) -> None:
+        if worker.ready and ("ready" in message or "failed" in message):
+            raise ProtocolError("a start after it had started")
         if message.get("ready"):
             worker.ready = self.was_ready = True
         elif isinstance(message.get("failed"), dict):
@@ -246,7 +282,9 @@ class Crew:
 
     def _drop(self, worker: Worker) -> None:
         if worker.sock is not None:
-            self._selector.unregister(worker.sock)
+            if worker.watched:
+                self._selector.unregister(worker.sock)
             worker.sock.close()
         worker.retry_at = time.monotonic() + (0.0 if worker.ready else RECONNECT_S)
         worker.sock, worker.ready, worker.claimed = None, False, None
+        worker.reader, worker.heard, worker.watched = Reader(), True, 0

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections import Counter
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
+
+from django.db import connection
 
 from apps.batch.engine.claims import Claimed
 from apps.core.errors import Problem
+from apps.registry import locations
 
 FETCHERS = 4
 
@@ -55,33 +60,57 @@ class Mounted:
 
 
 class Fetched:
-    """Copies into a folder that the worker sees, some mini-batches ahead."""
+    """Copies into a folder that the worker sees, some mini-batches ahead.
+
+    Its threads are daemons: a place that answers slowly holds up neither the node nor the end of the process.
+    """
 
     def __init__(self, location: Any, folder: Path) -> None:
         self._location = location
         self._folder = folder
-        self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
-        self._pending: dict[Future[None], Claimed] = {}
+        self._due: SimpleQueue[Claimed | None] = SimpleQueue()
+        self._had: SimpleQueue[tuple[Claimed, Problem | None]] = SimpleQueue()
+        self._missing = 0
+        self._closed = threading.Event()
+        for number in range(FETCHERS):
+            _use(folder, 1)
+            threading.Thread(target=self._work, daemon=True, name=f"fetch-{number}").start()
 
     def want(self, claimed: list[Claimed]) -> None:
         for each in claimed:
-            self._pending[self._pool.submit(self._fetch, each)] = each
+            self._missing += 1
+            self._due.put(each)
 
-    def _fetch(self, claimed: Claimed) -> None:
-        for name in claimed.files:
-            target = self._folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._location.fetch(name, target)
-            target.chmod(0o444)
+    def _work(self) -> None:
+        try:
+            while (claimed := self._due.get()) is not None and not self._closed.is_set():
+                self._had.put((claimed, self._fetched(claimed)))
+        finally:
+            _use(self._folder, -1)
+            connection.close()
+
+    def _fetched(self, claimed: Claimed) -> Problem | None:
+        try:
+            for name in claimed.files:
+                if self._closed.is_set():
+                    break
+                self._fetch(name)
+        except Problem as problem:
+            return problem
+        except Exception as error:  # noqa: BLE001 -- whatever a client raises, the node goes on
+            return Problem("unavailable", what="The input", evidence=f"{type(error).__name__}: {error}"[:300])
+        return None
+
+    def _fetch(self, name: str) -> None:
+        target = self._folder / locations.checked_path(name, "uri")
+        self._location.fetch(name, target)
+        target.chmod(0o444)
 
     def ready(self) -> list[tuple[Claimed, Problem | None]]:
         found = []
-        for future in [each for each in self._pending if each.done()]:
-            error = future.exception()
-            problem = error if isinstance(error, Problem) else None
-            if error is not None and problem is None:
-                problem = Problem("unavailable", what="The input", evidence=f"{type(error).__name__}: {error}"[:300])
-            found.append((self._pending.pop(future), problem))
+        for _ in range(self._had.qsize()):
+            found.append(self._had.get())
+            self._missing -= 1
         return found
 
     def done(self, claimed: Claimed) -> None:
@@ -90,8 +119,22 @@ class Fetched:
 
     @property
     def waiting(self) -> bool:
-        return bool(self._pending)
+        return self._missing > 0
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Nothing more is fetched; who is in the midst of a file ends by itself, and the last removes the folder."""
+        self._closed.set()
+        for _ in range(FETCHERS):
+            self._due.put(None)
+
+
+_users: Counter[Path] = Counter()  # threads by the folder they write to: a node may come back before they have ended
+_lock = threading.Lock()
+
+
+def _use(folder: Path, change: int) -> None:
+    with _lock:
+        _users[folder] += change
+        if not _users[folder]:
+            del _users[folder]
+            shutil.rmtree(folder, ignore_errors=True)

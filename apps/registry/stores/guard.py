@@ -7,6 +7,10 @@ differently the second time gains nothing. `INPUT_HOSTS_ALLOWED` names the excep
 from __future__ import annotations
 
 import ipaddress
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,9 +54,55 @@ def check_url(url: str, field: str) -> str:
     return url
 
 
+class Watch:
+    """The connections that one thread uses for one piece of work; `over` when its time has come."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self._lock = threading.Lock()
+        self._used: list[socket.socket] = []
+
+    def add(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._used.append(sock)
+            if self.over:
+                _shut(sock)
+
+    def end(self) -> None:
+        with self._lock:
+            self.over = True
+            for sock in self._used:
+                _shut(sock)
+
+
+def _shut(sock: socket.socket) -> None:
+    """Wakes whoever reads from it, with an end."""
+    with suppress(OSError):  # it has ended by itself
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS's own would let the reader see what is not deciphered
+
+
+_current = threading.local()
+
+
+@contextmanager
+def watched(seconds: float) -> Iterator[Watch]:
+    """End every connection that this thread uses in the block when the time is over, however little comes how often."""
+    watch = Watch()
+    timer = threading.Timer(seconds, watch.end)
+    timer.daemon = True
+    timer.start()
+    _current.watch = watch
+    try:
+        yield watch
+    finally:
+        _current.watch = None
+        timer.cancel()
+
+
 class _Checked:
     host: str
     port: int
+    sock: Any
 
     def _new_conn(self) -> Any:
         sock = super()._new_conn()  # type: ignore[misc]
@@ -66,6 +116,12 @@ class _Checked:
                 hint="Ask the operator to add it to PORTWAY_INPUT_HOSTS.",
             )
         return sock
+
+    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        watch: Watch | None = getattr(_current, "watch", None)
+        if watch is not None and self.sock is not None:
+            watch.add(self.sock)
+        return super().getresponse(*args, **kwargs)  # type: ignore[misc]
 
 
 def guard(manager: PoolManager) -> None:
