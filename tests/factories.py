@@ -148,6 +148,15 @@ def make_data(workspace, name="tiles", version="1", **values):
     return DataVersion.objects.create(asset=asset, version=version, **values)
 
 
+def make_schedule(endpoint, name="nightly", **values):
+    from apps.batch.models import Schedule
+
+    uri = "azureml://datastores/workspaceblobstore/paths/in"
+    values = {"cron": "0 6 * * *", "body": {"inputs": {"data": {"type": "UriFolder", "uri": uri}}}} | values
+    values.setdefault("next_at", timezone.now() + timedelta(hours=3))
+    return Schedule.objects.create(workspace=endpoint.workspace, endpoint=endpoint, name=name, **values)
+
+
 def make_job(deployment, name="job-1", *, states="dddfdrq", **values):
     """A job that has begun; `states`: a letter for each mini-batch of one file, as the map of the studio has them."""
     from apps.batch.models import Job, MiniBatch
@@ -223,6 +232,7 @@ def make_world(workspace, actor=None):
         "token": token,
         "job": job,
         "data": make_data(workspace),
+        "schedule": make_schedule(job.endpoint),
     }
 
 

@@ -115,6 +115,11 @@ GET = {
     "batch-endpoint-default": NOT_HERE,
     "node-preempt": NOT_HERE,
     "datastore-delete": NOT_HERE,
+    "schedules": LOOK,
+    "schedule-create": CHANGE,
+    "schedule-edit": CHANGE,
+    "schedule-enable": NOT_HERE,
+    "schedule-delete": NOT_HERE,
 }
 # an empty POST: 400 is the form that asks again, 302 leads to an operation
 POST = {
@@ -211,6 +216,11 @@ POST = {
     "batch-endpoint-default": (400, 400, 403, 404),
     "node-preempt": (404, 403, 403, 404),
     "datastore-delete": (409, 409, 403, 404),
+    "schedules": NOT_HERE,
+    "schedule-create": (400, 400, 403, 404),
+    "schedule-edit": (400, 400, 403, 404),
+    "schedule-enable": (302, 302, 403, 404),
+    "schedule-delete": (302, 302, 403, 404),
 }
 
 
@@ -221,6 +231,7 @@ def address(name, world):
         "job": "job-1",
         "number": 3,
         "cluster": "cpu",
+        "schedule": "nightly",
         "node": "nobody",
         "data": "tiles",
         "datastore": "workspaceblobstore",

@@ -17,6 +17,7 @@ from apps.batch.models import Job, MiniBatch
 from apps.batch.settings import JobSettings
 from apps.core.errors import Problem
 from apps.monitoring.text import clean
+from apps.studio.graph import picture_of
 from apps.studio.jobs import jobs_of, map_of, operations_of, progress_of
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import Page, one
@@ -118,6 +119,7 @@ class Overview(JobPage):
             settings=JobSettings.of(job.settings),
             operations=operations_of(job)[:10],
             failed=failed,
+            picture=picture_of(job) if job.type == JobType.PIPELINE else None,
             steps=job.children.all().order_by("created_at")[:STEPS_SHOWN] if job.type == JobType.PIPELINE else [],
         )
 
