@@ -156,12 +156,15 @@ def retry_failed(*, job: Job, actor: Any) -> Job:
         raise _ended(job, "its cluster is gone")
     if not count:
         raise _ended(job, "it has no failed mini-batches")
-    again.update(state=MiniBatchState.QUEUED, attempt=0, losses=0, error=None)
+    if job.launch is None:
+        raise _ended(job, "it failed before anything could run")
     values = {"failed": 0, "failed_files": 0, "error": None, "outcome": "", "ended_at": None}
-    moved = lifecycle.move(job, JobState.QUEUED, expect=JobState.ended(), queued_at=timezone.now(), **values)
-    if moved:
-        audit.record(actor, "job.retry", workspace=job.workspace.name, target=job.topic, mini_batches=count)
-        wake.schedule()
+    if not lifecycle.move(job, JobState.QUEUED, expect=JobState.ended(), queued_at=timezone.now(), **values):
+        job.refresh_from_db()
+        raise _ended(job, "somebody else has retried it")
+    again.update(state=MiniBatchState.QUEUED, attempt=0, losses=0, error=None)
+    audit.record(actor, "job.retry", workspace=job.workspace.name, target=job.topic, mini_batches=count)
+    wake.schedule()
     return job
 
 
