@@ -168,6 +168,8 @@ def take_away(node: Node) -> int:
 def _wear_out(row: MiniBatch) -> None:
     error = {
         "code": "NodeLost",
+        "azure": "NodeLost",
+        "fault": "system",
         "message": f"Its node was lost {row.losses} times while it ran.",
         "evidence": f"node {row.node}",
     }
