@@ -199,12 +199,6 @@ def test_a_step_that_was_prepared_twice_runs_once(flow):
     assert set(MiniBatch.objects.values_list("state", "attempt")) == {("done", 1)}
 
 
-def test_a_deployment_may_name_its_component_in_its_settings(flow):
-    deployment = BatchDeployment.objects.get(name="flow")
-    BatchDeployment.objects.update(component=None, settings=deployment.settings | {"component_id": "azureml:flow:1"})
-    ended(flow, run(flow, {"input_data": folder(flow.files(1))}))
-
-
 @pytest.mark.parametrize(
     ("inputs", "field"),
     [
