@@ -8,7 +8,7 @@ from apps.batch import domain
 from apps.batch.domain import pipelines
 from apps.batch.engine import pipeline
 from apps.batch.enums import JobState
-from apps.batch.models import BatchDeployment, Job, MiniBatch
+from apps.batch.models import Job, MiniBatch
 from apps.batch.users import users_of
 from apps.core import operations
 from apps.core.errors import Problem

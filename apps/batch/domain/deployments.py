@@ -131,7 +131,8 @@ def check_spec(spec: BatchDeploymentSpec, workspace: Workspace) -> None:
     """Refuse what no deployment can be; it reads files, so nothing is locked meanwhile.
 
     Raises:
-        Problem: "bad-field", "unknown-field", "environment-needed", "unsupported", what `scripts.check` and `preflight.check` raise.
+        Problem: "bad-field", "unknown-field", "environment-needed", "unsupported", what `scripts.check` and
+            `preflight.check` raise.
     """
     names = [*RANGES, "output_file_name"]
     check_settings({name: getattr(spec, name) for name in names})
