@@ -1,4 +1,4 @@
-"""`portway job`, `portway batch-endpoint` and `portway compute`. Standard library only."""
+"""`portway job`, `batch-endpoint`, `schedule` and `compute`. Standard library only."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ def add(commands: Any) -> None:
     invoke.add_argument("--input-type", choices=sorted(TYPES), default="uri_folder")
     invoke.add_argument("--set", action="append", default=[], metavar="K=V", help="such as mini_batch_size=20")
     invoke.add_argument("--stream", action="store_true", help="follow the job until it ends")
+    schedule = commands.add_parser("schedule", help="look at schedules, switch them on and off").add_subparsers(
+        dest="verb", required=True
+    )
+    _verb(schedule, "list", "the schedules of a workspace", list_schedules, name=False)
+    _verb(schedule, "show", "a schedule as JSON", show_schedule)
+    _verb(schedule, "enable", "switch it on; its jobs are made in your name", switch(on=True))
+    _verb(schedule, "disable", "switch it off", switch(on=False))
     compute = commands.add_parser("compute", help="look at compute clusters").add_subparsers(dest="verb", required=True)
     _verb(compute, "list", "the clusters of a workspace", list_computes, name=False)
     _verb(compute, "show", "a cluster as JSON", show_compute)
@@ -246,6 +253,35 @@ def _set(body: dict[str, Any], text: str) -> None:
         place[names[-1]] = json.loads(value)
     except ValueError:
         place[names[-1]] = value
+
+
+def _schedule(options: argparse.Namespace) -> str:
+    return f"{_base(options)}/schedules/{quote(options.name, safe='')}"
+
+
+def list_schedules(client: Client, options: argparse.Namespace, say: Say) -> int:
+    answer, _ = client.call("GET", f"{_base(options)}/schedules")
+    for each in answer["value"]:
+        properties = each["properties"]
+        trigger = properties["trigger"]
+        due = properties["properties"]["nextRuns"].partition(",")[0] or "disabled"
+        say(f"{each['name']:<33} {trigger['expression']:<20} {trigger['timeZone']:<20} {due}")
+    return 0
+
+
+def show_schedule(client: Client, options: argparse.Namespace, say: Say) -> int:
+    return _print(client.call("GET", _schedule(options))[0], say)
+
+
+def switch(*, on: bool) -> Callable[..., int]:
+    def run(client: Client, options: argparse.Namespace, say: Say) -> int:
+        body, _ = client.call("GET", _schedule(options))
+        body["properties"]["isEnabled"] = on
+        answer, _ = client.call("PUT", _schedule(options), body)
+        say(f"{answer['name']} {'enabled' if answer['properties']['isEnabled'] else 'disabled'}")
+        return 0
+
+    return run
 
 
 def list_computes(client: Client, options: argparse.Namespace, say: Say) -> int:

@@ -22,7 +22,7 @@ from apps.batch.models import BatchDeployment as Row
 from apps.batch.models import BatchEndpoint
 from apps.core.durations import duration, duration_ms
 from apps.core.errors import Problem
-from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
+from apps.registry.models import CodeVersion, ComponentVersion, EnvironmentVersion, ModelVersion
 
 SCALARS = {
     "miniBatchSize": "mini_batch_size",
@@ -36,7 +36,7 @@ SCALARS = {
     "properties": "properties",
 }
 CONFIGURATION = "properties.deploymentConfiguration"
-OWN_SETTINGS = ("component_id", "component_description", "component_tags")  # of `settings`; the rest is Azure's map
+OWN_SETTINGS = ("component_description", "component_tags")  # of `settings`; the rest is Azure's map
 
 
 def show_deployment(row: Row) -> dict[str, Any]:
@@ -55,15 +55,17 @@ def show_deployment(row: Row) -> dict[str, Any]:
         code = asset_id(workspace, "codes", row.code)
         properties["codeConfiguration"] = {"codeId": code, "scoringScript": row.scoring_script}
     if row.type == DeploymentType.PIPELINE:
-        properties["deploymentConfiguration"] = _configuration(row.settings)
+        properties["deploymentConfiguration"] = _configuration(row)
     path = f"batchEndpoints/{row.endpoint.name}/deployments/{row.name}"
     return arm.resource(workspace, path, "batchEndpoints/deployments", row, properties, location="local", tags=row.tags)
 
 
-def _configuration(settings: dict[str, Any]) -> dict[str, Any]:
+def _configuration(row: Row) -> dict[str, Any]:
+    settings = row.settings
+    component = asset_id(row.endpoint.workspace, "components", row.component)
     return {
         "deploymentConfigurationType": DeploymentType.PIPELINE,
-        "componentId": {"referenceType": "Id", "assetId": settings.get("component_id", "")},
+        "componentId": {"referenceType": "Id", "assetId": component},
         "description": settings.get("component_description", ""),
         "tags": settings.get("component_tags", {}),
         "settings": {name: value for name, value in settings.items() if name not in OWN_SETTINGS},
@@ -72,7 +74,8 @@ def _configuration(settings: dict[str, Any]) -> dict[str, Any]:
 
 class BatchDeploymentView(WithAssets, BatchEndpointView):
     def deployments(self, endpoint: BatchEndpoint) -> Any:
-        related = ("endpoint__workspace", "model__asset", "code__asset", "environment__asset", "cluster")
+        assets = ("model__asset", "code__asset", "environment__asset", "component__asset")
+        related = ("endpoint__workspace", "cluster", *assets)
         return Row.objects.filter(endpoint=endpoint).select_related(*related, "created_by", "modified_by")
 
     def deployment(self, endpoint: str, name: str) -> Row:
@@ -103,7 +106,7 @@ class BatchDeploymentView(WithAssets, BatchEndpointView):
         return BatchDeploymentSpec(**{name: value for name, value in values.items() if value is not None})
 
     def _runs(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Type, compute and, of a pipeline, its settings."""
+        """Type, compute and, of a pipeline, its component and settings."""
         configuration = given.get("deploymentConfiguration") or {}
         pipeline = configuration.get("deploymentConfigurationType") == DeploymentType.PIPELINE
         settings = configuration.get("settings") or {}
@@ -115,11 +118,17 @@ class BatchDeploymentView(WithAssets, BatchEndpointView):
         if not pipeline:
             return {"cluster": cluster}
         own = {
-            "component_id": (configuration.get("componentId") or {}).get("assetId", ""),
             "component_description": configuration.get("description") or "",
             "component_tags": configuration.get("tags") or {},
         }
-        return {"cluster": cluster, "type": DeploymentType.PIPELINE, "settings": {**settings, **own}}
+        named = (configuration.get("componentId") or {}).get("assetId")
+        component = self.asset(ComponentVersion, "components", named, f"{CONFIGURATION}.componentId.assetId")
+        return {
+            "cluster": cluster,
+            "type": DeploymentType.PIPELINE,
+            "component": component,
+            "settings": {**settings, **own},
+        }
 
 
 def _check_size(resources: dict[str, Any], cluster: Any) -> None:

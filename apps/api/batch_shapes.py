@@ -207,6 +207,13 @@ class JobBody(Strict):
     properties = JobProperties()
 
 
+class NewJobBody(Strict):
+    """Of a job to be made: its properties are read by `apps.batch.domain.pipelines.submit`."""
+
+    echoed = ARM_ECHO
+    properties = serializers.DictField()
+
+
 class Folded(Strict):
     """Takes its names with a capital first letter too, as Azure's documentation writes them (wire 5.6)."""
 
@@ -271,6 +278,41 @@ class InvocationProperties(Folded):
 
 class Invocation(Folded):
     properties = InvocationProperties()
+
+
+class CronTrigger(Strict):
+    triggerType = AnyCase(["Cron"])
+    expression = serializers.CharField(max_length=120)
+    timeZone = optional(serializers.CharField, max_length=60)
+    startTime = text()
+    endTime = text()
+
+
+class EndpointInvocation(Strict):
+    batchEndpoint = serializers.CharField(max_length=1000)
+    deploymentName = text()
+    properties = InvocationProperties(required=False, allow_null=True)
+
+
+class InvokeAction(Strict):
+    actionType = AnyCase(["InvokeBatchEndpoint"])
+    endpointInvocationDefinition = EndpointInvocation()
+
+
+class ScheduleProperties(Strict):
+    echoed = frozenset({"provisioningState"})
+    displayName = text()
+    description = text()
+    tags = TextMap(required=False, allow_null=True)
+    properties = TextMap(required=False, allow_null=True)
+    isEnabled = optional(serializers.BooleanField)
+    trigger = CronTrigger()
+    action = InvokeAction()
+
+
+class ScheduleBody(Strict):
+    echoed = ARM_ECHO
+    properties = ScheduleProperties()
 
 
 class RunData(Strict):

@@ -11,14 +11,15 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.policy import Permission
+from apps.accounts.policy import Permission, require
 from apps.api import arm
 from apps.api import batch_shapes as shapes
 from apps.api.clusters import compute_id
 from apps.api.online import ANY
+from apps.api.pipeline_jobs import pipeline_of
 from apps.api.views import PAGE, WorkspaceView, number, one
 from apps.batch import domain
-from apps.batch.domain import JobChange
+from apps.batch.domain import JobChange, pipelines
 from apps.batch.enums import JobState, JobType, MiniBatchState
 from apps.batch.models import Job as Row
 from apps.batch.models import MiniBatch as Part
@@ -90,6 +91,17 @@ def show_job(job: Row) -> dict[str, Any]:
         **({"error": envelope(job.error)["error"]} if job.error else {}),
     }
     return arm.resource(job.workspace, f"jobs/{job.name}", "jobs", job, properties)
+
+
+def show_whole(job: Row) -> dict[str, Any]:
+    """The job with its steps, which lists leave out."""
+    shown = show_job(job)
+    if job.type == JobType.PIPELINE:
+        more = pipeline_of(job)
+        compute = more["settings"]["default_compute"]
+        shown["properties"] |= more
+        shown["properties"]["computeId"] = f"{job.workspace.arm_id}/computes/{compute}" if compute else None
+    return shown
 
 
 def _data(value: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -177,15 +189,17 @@ class Jobs(JobView):
 class Job(JobView):
     @extend_schema(responses=ANY)
     def get(self, request: Request, job: str, **_: Any) -> Response:
-        return Response(show_job(self.job(job)))
+        return Response(show_whole(self.job(job)))
 
-    @extend_schema(request=shapes.JobBody, responses=ANY)
+    @extend_schema(request=shapes.NewJobBody, responses={200: ANY, 201: ANY})
     def put(self, request: Request, job: str, **_: Any) -> Response:
-        """Describe, tag, archive or restore a job that exists: the SDK sends back what it has read."""
-        if not self.jobs().filter(name=job).exists():
-            reason = "jobs of models are made by invoking a batch endpoint"
-            raise Problem("unsupported", what="Making a job here", reason=reason, target="properties.jobType")
-        return self.patch(request, job)
+        """Send a pipeline job; of a job that exists change what can be: the SDK sends back what it has read."""
+        if self.jobs().filter(name=job).exists():
+            return self.patch(request, job)
+        require(request.user, Permission.SCORE, self.workspace)
+        document = self.valid(shapes.NewJobBody, request.data)["properties"]
+        made = pipelines.submit(workspace=self.workspace, document=document, name=job, actor=request.user)
+        return Response(show_whole(made), status=201)
 
     @extend_schema(request=shapes.JobBody, responses=ANY)
     def patch(self, request: Request, job: str, **_: Any) -> Response:
@@ -197,7 +211,7 @@ class Job(JobView):
             tags=None if tags is None else {name: value for name, value in tags.items() if name not in OURS},
             is_archived=given.get("isArchived"),
         )
-        return Response(show_job(domain.update_job(job=self.job(job), change=change, actor=request.user)))
+        return Response(show_whole(domain.update_job(job=self.job(job), change=change, actor=request.user)))
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, job: str, **_: Any) -> Response:
@@ -216,7 +230,7 @@ class JobScoreView(JobView):
 class JobCancel(JobScoreView):
     @extend_schema(request=None, responses=ANY)
     def post(self, request: Request, job: str, **_: Any) -> Response:
-        return Response(show_job(domain.cancel(job=self.job(job), actor=request.user)))
+        return Response(show_whole(domain.cancel(job=self.job(job), actor=request.user)))
 
 
 class JobRetry(JobScoreView):

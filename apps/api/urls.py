@@ -29,6 +29,7 @@ from apps.api import (
     mlflow,
     online,
     packages,
+    schedules,
     workspaces,
 )
 
@@ -81,6 +82,8 @@ batch_urls: list[URLPattern] = [
     path(COMPUTE, clusters.Compute.as_view(), name="compute"),
     path(f"{COMPUTE}/listNodes", clusters.ComputeNodes.as_view(), name="compute-nodes"),
     path(f"{COMPUTE}/nodes/<str:node>/preempt", clusters.NodePreempt.as_view(), name="node-preempt"),
+    path("schedules", schedules.Schedules.as_view(), name="schedules"),
+    path("schedules/<str:name>", schedules.Schedule.as_view(), name="schedule"),
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
     path(JOB, jobs.Job.as_view(), name="job"),
     path(f"{JOB}/cancel", jobs.JobCancel.as_view(), name="job-cancel"),

@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from apps.accounts.domain import create_token
 from apps.batch.engine import joblogs
+from apps.batch.models import Schedule
 from apps.builds.models import Package
 from apps.core.models import Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
@@ -87,6 +88,8 @@ EXPECTED = {
     "computes/<str:compute>": {"get": READ, "put": COMPUTE, "delete": COMPUTE},
     "computes/<str:compute>/listNodes": {"post": READ},
     "computes/<str:compute>/nodes/<str:node>/preempt": {"post": COMPUTE},
+    "schedules": {"get": READ},
+    "schedules/<str:name>": {"get": READ, "put": WRITE, "delete": DELETE},
     "jobs": {"get": READ},
     "jobs/<str:job>": {"get": READ, "put": WRITE, "patch": WRITE, "delete": DELETE},
     "jobs/<str:job>/cancel": {"post": WRITE},
@@ -174,6 +177,7 @@ def make_world_of_jobs(workspace):
     cluster = make_cluster(workspace, "cpu", tier="LowPriority")
     make_node(cluster, "cpu-1")
     blue = make_batch_deployment(make_batch_endpoint(workspace, "iris"), "blue", cluster=cluster)
+    Schedule.objects.create(workspace=workspace, name="thing", endpoint=blue.endpoint, cron="0 3 * * *")
     job = make_job(blue, "thing", parts=1, state="Completed")
     joblogs.note(job, "hello")
     path = locations.resolve(job.outputs["score"]["uri"], workspace=workspace, actor=None).local_path()

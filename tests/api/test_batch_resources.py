@@ -9,7 +9,14 @@ from apps.core import operations
 from apps.core.models import Operation, OperationState
 from tests.api import batch_bodies as bodies
 from tests.api.batch_bodies import ARM, DROP, SHORT, paths, with_changes
-from tests.batch.parts import make_batch_deployment, make_batch_endpoint, make_cluster, make_code, make_environment
+from tests.batch.parts import (
+    make_batch_deployment,
+    make_batch_endpoint,
+    make_cluster,
+    make_code,
+    make_component,
+    make_environment,
+)
 from tests.batch.parts import make_node as node
 from tests.factories import make_model
 
@@ -30,6 +37,7 @@ def assets(workspace):
     make_model(workspace)
     make_code(workspace)
     make_environment(workspace)
+    make_component(workspace)
     return make_cluster(workspace, "batch-cluster")
 
 

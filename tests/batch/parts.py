@@ -2,7 +2,7 @@
 
 from apps.batch.models import BatchDeployment, BatchEndpoint, Cluster, Job, MiniBatch, Node
 from apps.compute.domain import seed_instance_types, seed_targets
-from apps.registry.domain import register_code, register_environment
+from apps.registry.domain import register_code, register_component, register_environment
 from tests.factories import make_model
 from tests.world import PLAIN, tree_of
 
@@ -21,6 +21,14 @@ def make_code(workspace, script=NAMES, actor=None):
 
 def make_environment(workspace, actor=None):
     return register_environment(workspace=workspace, name="plain", version="1", conda_file=PLAIN, actor=actor)[0]
+
+
+def make_component(workspace, name="hello_batch", version="1", command="echo hi"):
+    """A pipeline component whose only step runs a command."""
+    make_environment(workspace)
+    step = {"type": "command", "command": command, "environment": "azureml:plain:1"}
+    document = {"type": "pipeline", "jobs": {"main_job": {"component": step}}}
+    return register_component(workspace=workspace, name=name, version=version, document=document, actor=None)[0]
 
 
 def make_batch_endpoint(workspace, name="forests", **values):

@@ -16,6 +16,7 @@ from tests.batch.parts import (
     make_batch_endpoint,
     make_cluster,
     make_code,
+    make_component,
     make_environment,
     make_job,
 )
@@ -89,14 +90,18 @@ def test_summary_only_may_come_with_the_name_that_the_sdk_sends(endpoint, spec):
 
 
 def test_a_pipeline_needs_its_component_and_nothing_of_a_model(endpoint, spec):
-    pipeline = BatchDeploymentSpec(type="PipelineComponent", settings={"component_id": "c"}, cluster=spec.cluster)
-    for change in ({"settings": {}}, {"model": spec.model}, {"code": spec.code}, {"environment": spec.environment}):
-        with pytest.raises(Problem):
+    component = make_component(spec.cluster.workspace)
+    pipeline = BatchDeploymentSpec(type="PipelineComponent", component=component, cluster=spec.cluster)
+    changes = [{"component": None}, {"component": component.parts.get()}, {"settings": {"component_id": "c"}}]
+    changes += [{"settings": {"force_rerun": "maybe"}}, {"settings": {"default_datastore": "nowhere"}}]
+    for change in (*changes, {"model": spec.model}, {"code": spec.code}, {"environment": spec.environment}):
+        with pytest.raises(Problem) as caught:
             create(endpoint, replace(pipeline, **change))
+        assert caught.value.entry.status == 400
     made, operation = create(endpoint, pipeline)
     operations.run(operation.pk)
     made.refresh_from_db()
-    assert (made.state, made.settings) == ("Succeeded", {"component_id": "c"})
+    assert (made.state, made.settings) == ("Succeeded", {})
     with pytest.raises(Problem, match="cannot be changed"):
         domain.update_deployment(deployment=made, spec=spec, actor=None)
 

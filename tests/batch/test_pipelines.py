@@ -8,7 +8,7 @@ from apps.batch import domain
 from apps.batch.domain import pipelines
 from apps.batch.engine import pipeline
 from apps.batch.enums import JobState
-from apps.batch.models import BatchDeployment, Job, MiniBatch
+from apps.batch.models import Job, MiniBatch
 from apps.batch.users import users_of
 from apps.core import operations
 from apps.core.errors import Problem
@@ -197,12 +197,6 @@ def test_a_step_that_was_prepared_twice_runs_once(flow):
     Operation.objects.filter(kind="job.prepare", state=OperationState.SUCCEEDED).update(state=OperationState.QUEUED)
     ended(flow, job)
     assert set(MiniBatch.objects.values_list("state", "attempt")) == {("done", 1)}
-
-
-def test_a_deployment_may_name_its_component_in_its_settings(flow):
-    deployment = BatchDeployment.objects.get(name="flow")
-    BatchDeployment.objects.update(component=None, settings=deployment.settings | {"component_id": "azureml:flow:1"})
-    ended(flow, run(flow, {"input_data": folder(flow.files(1))}))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from apps.accounts.domain import create_token
 from apps.batch.engine import joblogs
-from apps.batch.models import Job
+from apps.batch.models import Job, Schedule
 from apps.registry import locations
 from cli import jobs
 from cli.client import Client, RefusedError
@@ -149,3 +149,17 @@ def test_a_server_cannot_write_outside_of_the_folder(path):
 def test_an_end_that_is_no_success_raises():
     with pytest.raises(RefusedError, match="canceled"):
         jobs.Progress(print).end({"status": "Canceled", "error": None})
+
+
+def test_schedules_are_listed_and_switched(job, capsys):
+    row = Schedule.objects.create(workspace=job.workspace, name="nightly", endpoint=job.endpoint, cron="0 3 * * *")
+    assert run("schedule", "list") == 0
+    assert capsys.readouterr().out.startswith("nightly ")
+    for verb, enabled in (("disable", False), ("enable", True)):
+        assert run("schedule", verb, "nightly") == 0
+        assert capsys.readouterr().out == f"nightly {verb}d\n"
+        row.refresh_from_db()
+        assert (row.enabled, row.next_at is not None, row.modified_by.username) == (enabled, enabled, "dan")
+    assert run("schedule", "show", "nightly") == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "nightly"
+    assert run("schedule", "show", "none") == 1

@@ -7,7 +7,9 @@ from typing import Any
 
 from django.db import transaction
 
+from apps.accounts.models import Workspace
 from apps.batch.domain.common import begin, locked
+from apps.batch.domain.options import Options
 from apps.batch.domain.specs import RANGES, check_settings
 from apps.batch.enums import DeploymentType, OutputAction, ProvisioningState
 from apps.batch.models import BatchDeployment, BatchEndpoint, Cluster
@@ -20,7 +22,7 @@ from apps.endpoints import preflight
 from apps.endpoints.rules import check_name
 from apps.registry import scripts
 from apps.registry.enums import ModelType
-from apps.registry.models import CodeVersion, EnvironmentVersion, ModelVersion
+from apps.registry.models import CodeVersion, ComponentVersion, EnvironmentVersion, ModelVersion
 
 FILE_NAME = "predictions.csv"  # the SDK sends it in any case
 
@@ -37,6 +39,7 @@ class BatchDeploymentSpec:
     scoring_script: str = ""
     environment: EnvironmentVersion | None = None
     environment_variables: dict[str, str] = field(default_factory=dict)
+    component: ComponentVersion | None = None
     cluster: Cluster | None = None
     instance_count: int = 1
     max_concurrency_per_instance: int = 1
@@ -68,7 +71,7 @@ def create_deployment(
 ) -> tuple[BatchDeployment, Operation]:
     """Raises Problem "bad-name", "not-found", "exists", "busy", "limit", or what `check_spec` raises."""
     check_name("deployment", name)
-    check_spec(spec)
+    check_spec(spec, endpoint.workspace)
     endpoint = locked(endpoint)
     if endpoint.deployments.filter(name__iexact=name).exists():
         raise Problem("exists", kind="Deployment", name=f"{endpoint.name}/{name}", target="name")
@@ -87,7 +90,7 @@ def update_deployment(*, deployment: BatchDeployment, spec: BatchDeploymentSpec,
 
     Raises Problem "not-found", "busy", or what `check_spec` raises.
     """
-    check_spec(spec)
+    check_spec(spec, deployment.endpoint.workspace)
     endpoint = locked(deployment.endpoint)
     deployment = _of(endpoint, deployment)
     if spec.type != deployment.type:
@@ -124,17 +127,18 @@ def _assign(deployment: BatchDeployment, spec: BatchDeploymentSpec) -> None:
         setattr(deployment, name, getattr(spec, name))
 
 
-def check_spec(spec: BatchDeploymentSpec) -> None:
+def check_spec(spec: BatchDeploymentSpec, workspace: Workspace) -> None:
     """Refuse what no deployment can be; it reads files, so nothing is locked meanwhile.
 
     Raises:
-        Problem: "bad-field", "environment-needed", "unsupported", what `scripts.check` and `preflight.check` raise.
+        Problem: "bad-field", "unknown-field", "environment-needed", "unsupported", what `scripts.check` and
+            `preflight.check` raise.
     """
     names = [*RANGES, "output_file_name"]
     check_settings({name: getattr(spec, name) for name in names})
     contract.check_variables(spec.environment_variables)
     if spec.type == DeploymentType.PIPELINE:
-        _check_pipeline(spec)
+        _check_pipeline(spec, workspace)
         return
     if spec.output_action == OutputAction.SUMMARY_ONLY and spec.output_file_name != FILE_NAME:
         raise _bad("outputFileName", "is for outputAction AppendRow; SummaryOnly writes no such file")
@@ -168,12 +172,17 @@ def _check_contents(spec: BatchDeploymentSpec) -> None:
     preflight.check(spec)
 
 
-def _check_pipeline(spec: BatchDeploymentSpec) -> None:
+def _check_pipeline(spec: BatchDeploymentSpec, workspace: Workspace) -> None:
     for name, wire in (("model", "model"), ("code", "codeConfiguration"), ("environment", "environmentId")):
         if getattr(spec, name) is not None:
             raise _bad(wire, "a pipeline component has its own; leave it out")
-    if not spec.settings.get("component_id"):
-        raise _bad("deploymentConfiguration.componentId", "names the pipeline component")
+    target = "deploymentConfiguration.componentId"
+    if spec.component is None:
+        raise _bad(target, "names the pipeline component")
+    if spec.component.type != "pipeline":
+        reason = f"{spec.component} is a {spec.component.type} component; a deployment runs a pipeline component"
+        raise Problem("unsupported", what=target, reason=reason, target=target)
+    Options.of(spec.settings, workspace=workspace, compute=str(spec.cluster or ""))
 
 
 def _bad(field_: str, reason: str) -> Problem:

@@ -11,7 +11,7 @@ from apps.registry import locations, references
 from apps.registry.pipelines import fields
 
 NAMES = ("default_compute", "default_datastore", "continue_on_step_failure", "force_rerun")
-BESIDE = ("component_id", "component_description", "component_tags", "_source")  # what is stored or sent with them
+BESIDE = ("component_description", "component_tags", "_source")  # what is stored or sent with them
 
 
 @dataclass(frozen=True)

@@ -36,25 +36,13 @@ ECHOED = "settings isArchived sourceJobId services status identity"
 def job_of(deployment: BatchDeployment, spec: JobSpec) -> Job:
     """The row of a new pipeline job, not saved yet. Raises Problem."""
     workspace = deployment.endpoint.workspace
+    if deployment.component is None:
+        raise Problem("conflict", reason=f"Deployment {deployment} has no component.")
     options = Options.of(deployment.settings, workspace=workspace, compute=str(deployment.cluster or ""))
-    job = _job(component_of(deployment).spec, spec, options, workspace=workspace)
+    job = _job(deployment.component.spec, spec, options, workspace=workspace)
     for name, value in given.of_deployment(deployment).items():
         setattr(job, name, value)
     return job
-
-
-def component_of(deployment: BatchDeployment) -> ComponentVersion:
-    """Raises Problem "bad-field" or "unsupported" for what is no pipeline component of the workspace."""
-    found = deployment.component
-    field = "deploymentConfiguration.componentId"
-    if found is None:
-        reference = str(deployment.settings.get("component_id") or "")
-        found = references.find(
-            ComponentVersion, "components", reference, workspace=deployment.endpoint.workspace, field=field
-        )
-    if found.type != "pipeline":
-        raise unsupported(field, f"{found} is a {found.type} component; a deployment runs a pipeline component")
-    return found
 
 
 def submit(*, workspace: Workspace, document: Mapping[str, Any], name: str, actor: Any) -> Job:

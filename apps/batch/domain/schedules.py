@@ -17,7 +17,7 @@ from django.utils import timezone
 from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission, require
 from apps.batch.domain.jobs import invoke
-from apps.batch.domain.specs import JobSpec
+from apps.batch.domain.specs import JobSpec, check_settings
 from apps.batch.models import BatchEndpoint, Schedule
 from apps.core import audit, events
 from apps.core.errors import Problem
@@ -110,6 +110,7 @@ def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
     if spec.job.name:
         reason = "is made for each job: leave it out"
         raise Problem("bad-field", field="name", reason=reason, target="name")
+    check_settings(spec.job.overrides)
     following = next_time(spec.cron, spec.time_zone, timezone.now())
     return {
         "endpoint": spec.endpoint,
