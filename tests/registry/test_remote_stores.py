@@ -287,9 +287,8 @@ def test_servers_that_are_not_there_or_not_public(store, at, workspace, settings
     assert "far" in info.value.message
 
 
-def test_keys_that_lead_elsewhere_are_refused(s3_server, at, store):
-    if store[2] != "S3":
-        pytest.skip("the key is written with the client of S3")
+@pytest.mark.parametrize("store", ["S3"], indirect=True)  # the key is written with its client
+def test_keys_that_lead_elsewhere_are_refused(s3_server, at):
     import boto3
 
     client = boto3.client(
