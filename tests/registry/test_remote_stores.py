@@ -288,7 +288,8 @@ def test_servers_that_are_not_there_or_not_public(store, at, workspace, settings
 
 
 @pytest.mark.parametrize("store", ["S3"], indirect=True)  # the key is written with its client
-def test_keys_that_lead_elsewhere_are_refused(s3_server, at):
+def test_keys_that_lead_elsewhere_are_refused(s3_server, at, store):
+    assert store[2] == "S3"
     import boto3
 
     client = boto3.client(
