@@ -171,6 +171,7 @@ def make_job(deployment, name="job-1", *, states="dddfdrq", **values):
         "endpoint_name": deployment.endpoint.name,
         "deployment_name": deployment.name,
         "cluster": deployment.cluster,
+        "launch": {"driver": "process", "argv": [], "env": {}, "mounts": []},
         "state": "Running" if set(states) & set("rq") else "Completed",
         "settings": {"instance_count": 2, "max_concurrency_per_instance": 2, "mini_batch_size": 1},
         "inputs": {"data": {"type": "UriFolder", "uri": f"{uri}/in"}},

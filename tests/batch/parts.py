@@ -61,6 +61,7 @@ def make_job(deployment, name="job-1", *, parts=0, **values):
         "cluster": deployment.cluster,
         "model": deployment.model,
         "state": "Running",
+        "launch": {"driver": "process", "argv": [], "env": {}, "mounts": []},
         "inputs": {"data": {"type": "UriFolder", "uri": "azureml://datastores/workspaceblobstore/paths/in"}},
         "total": parts,
         "files": parts,
