@@ -27,7 +27,7 @@ class NodeState(models.TextChoices):
     PREPARING = "preparing", _("Preparing")  # wanted, but no host has taken it yet, or its worker starts
     IDLE = "idle", _("Idle")
     RUNNING = "running", _("Running")
-    LEAVING = "leaving", _("Leaving")
+    LEAVING = "leaving", _("Leaving")  # a word of the wire: here nodes go in one step, so none is ever seen in it
     PREEMPTED = "preempted", _("Preempted")
 
     @property
