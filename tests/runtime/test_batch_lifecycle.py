@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -239,7 +240,7 @@ def test_nothing_is_left_of_a_thousand_connections(nodes):
             if number % 10 == 0:
                 client.run("a")
     wait_until(lambda: not node.workers())
-    assert descriptors(node.child.pid) == before
+    wait_until(lambda: set(descriptors(node.child.pid)) <= set(before))
     assert rss(node.child.pid) - size < 5_000
 
 
@@ -316,4 +317,9 @@ def rss(pid):
 
 
 def descriptors(pid):
-    return sorted(str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    """What each stands for; one closed between listing and reading is none."""
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(fd.readlink()))
+    return sorted(found)
