@@ -273,6 +273,7 @@ LIMITS = {
     "jobs_per_workspace": 10_000,  # that have not ended
     "mini_batches_per_job": 200_000,
     "job_output_bytes": 100 * 2**30,
+    "job_files_days": 30,
     "request_timeout_ms": 180_000,
     "requests_per_second": env_int("PORTWAY_REQUESTS_PER_SECOND", 10_000),  # docs/decisions/rate-limit.md
     "upload_bytes": 5 * 2**30,

@@ -266,7 +266,7 @@ def _deliver(run: Run, job: Job) -> tuple[str, Problem | None]:
     score = folders.score(job)
     merged = score / settings.output_file_name
     if settings.appends:
-        merged.unlink(missing_ok=True)  # of an earlier attempt
+        _clear(merged)
     _check_size(job)
     if settings.appends and job.rows:
         _patiently(run, lambda: _merge(job, merged))
@@ -276,6 +276,14 @@ def _deliver(run: Run, job: Job) -> tuple[str, Problem | None]:
         _patiently(run, lambda: output.deliver(job, "score", location, score))
         run.log(f"written to {location.uri}")
     return outcome, problem
+
+
+def _clear(merged: Path) -> None:
+    """Remove what an earlier attempt merged. Raises Problem "job-script" for a folder: the script has made that."""
+    if merged.is_dir() and not merged.is_symlink():
+        reason = f"The script made a folder {merged.name} among its outputs, which is the name of the job's own result."
+        raise Problem("job-script", reason=reason)
+    merged.unlink(missing_ok=True)
 
 
 def _patiently(run: Run, work: Callable[[], object]) -> None:
@@ -305,7 +313,11 @@ def _check_size(job: Job) -> None:
 def _tidy(job: Job) -> None:
     """What was delivered whole need not be kept twice. Failed mini-batches may be tried again: that needs the parts."""
     now = Job.objects.get(pk=job.pk)
-    if now.type == JobType.SCORING and now.state == JobState.COMPLETED and not now.failed:
+    if now.state != JobState.COMPLETED or now.failed:
+        return
+    if now.type == JobType.COMMAND:
+        folders.forget_work(folders.of(now))
+    elif now.type == JobType.SCORING:
         shutil.rmtree(folders.parts(now), ignore_errors=True)
         (folders.score(now) / JobSettings.of(now.settings).output_file_name).unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from apps.batch import retention
 from apps.batch.domain import schedules
 from apps.batch.engine import nodes, pipeline
 from apps.batch.models import Node
@@ -27,6 +28,11 @@ def advance_pipelines() -> None:
 @every(10.0, "schedules")
 def fire_schedules() -> None:
     schedules.fire_due()
+
+
+@every(3600.0, "job-folders")
+def sweep_folders() -> None:
+    retention.sweep()
 
 
 @every(60.0, "node-reservations")

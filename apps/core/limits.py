@@ -37,6 +37,7 @@ RULES: dict[str, Rule] = {
     "jobs_per_workspace": Rule(_("Jobs of one workspace that have not ended"), 1, 1_000_000),
     "mini_batches_per_job": Rule(_("Mini-batches of one job"), 1, 10_000_000),
     "job_output_bytes": Rule(_("Results of one job, in bytes"), 2**20, 2**50),
+    "job_files_days": Rule(_("Days that the working files of ended jobs are kept"), 1, 3_650),
     "upload_bytes": Rule(_("Largest upload, in bytes"), 2**20, 2**40),
     "upload_files": Rule(_("Files of one upload"), 1, 1_000_000),
 }

@@ -17,6 +17,7 @@ from apps.batch.models import Job, MiniBatch, Node
 from apps.compute import domain as compute
 from apps.compute.models import ComputeTarget, Reservation
 from apps.core.errors import Problem
+from tests.batch.parts import make_batch_deployment, make_batch_endpoint, make_cluster, make_job, make_node
 
 SLOW = "import time\ndef init(): pass\ndef run(files):\n    time.sleep(0.3)\n    return files\n"
 STUCK = "import time\ndef init(): pass\ndef run(files):\n    time.sleep(120)\n    return files\n"
@@ -75,6 +76,40 @@ def test_without_room_a_job_waits_and_the_cluster_says_why(batch):
     batch.completed(job)
     cluster.refresh_from_db()
     assert cluster.waiting is None
+
+
+def test_the_room_of_a_node_moves_to_where_the_job_runs(workspace):
+    cluster = make_cluster(workspace, max_nodes=1)
+    job = make_job(make_batch_deployment(make_batch_endpoint(workspace)), parts=1, state=JobState.QUEUED)
+    job.launch["driver"] = "docker"
+    job.save()
+    node = make_node(
+        cluster, state=NodeState.IDLE, host="here", lease_until=timezone.now() + timedelta(hours=1),
+        cpu_milli=100, mem_bytes=2**22,
+    )  # fmt: skip
+    nodes._reserve(node, "process")
+    ComputeTarget.objects.filter(name="docker").update(enabled=True, mem_bytes=2**20, overcommit_memory=1)
+    nodes.schedule()
+    cluster.refresh_from_db()
+    assert (cluster.waiting["code"], compute.driver_of(node.owner_key)) == ("no-capacity", "process")
+    assert Job.objects.get(pk=job.pk).state == JobState.QUEUED
+
+    ComputeTarget.objects.filter(name="docker").update(mem_bytes=2**23)
+    nodes.schedule()
+    cluster.refresh_from_db()
+    assert (cluster.waiting, compute.driver_of(node.owner_key)) == (None, "docker")
+    assert Node.objects.get(pk=node.pk).job == job
+
+
+def test_a_node_is_made_where_its_job_runs(workspace, settings):
+    cluster = make_cluster(workspace, max_nodes=2, min_nodes=2)
+    job = make_job(make_batch_deployment(make_batch_endpoint(workspace)), parts=1, state=JobState.QUEUED)
+    job.launch["driver"] = "docker"
+    job.save()
+    ComputeTarget.objects.filter(name="docker").update(enabled=True, overcommit_memory=10, overcommit_cpu=10)
+    nodes.schedule()
+    targets = [compute.driver_of(each.owner_key) for each in cluster.nodes.order_by("created_at")]
+    assert targets == ["docker", settings.DEFAULT_DRIVER]
 
 
 def test_cancel_stops_within_seconds_and_keeps_what_is_done(batch):

@@ -155,3 +155,15 @@ def test_a_store_that_is_away_is_waited_for(batch, monkeypatch):
     assert len(batch.lines(job)) == 2
     steps = Operation.objects.get(kind="job.finish").steps.filter(name="results")
     assert "Datastore 1 is not available" in steps.get().log
+
+
+def test_a_folder_in_the_place_of_the_results_is_the_scripts_fault(batch):
+    script = """import os
+def init(): os.mkdir(os.path.join(os.environ["AZUREML_BI_OUTPUT_PATH"], "predictions.csv"))
+def run(files): return files
+"""
+    batch.deployment(script)
+    batch.agent()
+    job = batch.ended(batch.submit(batch.files(1)))
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "job-script")
+    assert "predictions.csv" in job.error["message"]

@@ -12,7 +12,8 @@ from apps.batch.enums import JobState
 from apps.batch.models import BatchDeployment, Job
 from apps.core import limits
 from apps.core.errors import Problem
-from apps.registry import locations
+from apps.registry import components, locations, references
+from apps.registry.models import DataVersion
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 BLOBS = "azureml://datastores/workspaceblobstore/paths"
@@ -61,6 +62,14 @@ def check_data(workspace: Workspace, given: dict[str, Any], field: str) -> None:
     wanted = {"UriFolder": "folder", "UriFile": "file"}.get(given["type"], kind)
     if kind != wanted:
         raise Problem("bad-field", field=field, reason=f"{given['uri']} is a {kind}, not a {wanted}", target=field)
+
+
+def pinned(uri: str, workspace: Workspace, field: str) -> str:
+    """An address that means the same for as long as the job lives: a data asset by its version. Raises Problem."""
+    if references.SHORT_ID.fullmatch(uri) or references.ASSET_ID.fullmatch(uri):
+        version = references.find(DataVersion, "data", uri, workspace=workspace, field=field)
+        return components.reference_to(version)
+    return uri
 
 
 def output_uri(workspace: Workspace, uri: str, field: str) -> str:

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.batch.domain import pipelines
-from apps.batch.domain.given import BLOBS, check_data, check_limit, described, of_deployment, output_uri
+from apps.batch.domain.given import BLOBS, check_data, check_limit, described, of_deployment, output_uri, pinned
 from apps.batch.domain.specs import JobSpec, settings_of
-from apps.batch.engine import lifecycle, wake
+from apps.batch.engine import folders, lifecycle, wake
 from apps.batch.enums import DeploymentType, JobState, JobType, MiniBatchState, ProvisioningState
 from apps.batch.models import BatchDeployment, BatchEndpoint, Job
 from apps.core import audit
@@ -109,6 +109,7 @@ def _one_input(workspace: Workspace, spec: JobSpec) -> dict[str, dict[str, Any]]
     if given.get("type") not in DATA_INPUTS:
         reason = f"a model deployment takes UriFolder or UriFile, not {given.get('type')}"
         raise Problem("bad-field", field=f"InputData.{name}", reason=reason, target=f"InputData.{name}")
+    given = given | {"uri": pinned(str(given.get("uri") or ""), workspace, f"InputData.{name}")}
     check_data(workspace, given, f"InputData.{name}")
     return {name: given}
 
@@ -151,6 +152,7 @@ def retry_failed(*, job: Job, actor: Any) -> Job:
     again = job.mini_batches.exclude(state=MiniBatchState.DONE)
     count = again.count()
     if not count and job.state == JobState.FAILED and job.rows:
+        _check_kept(job)
         return _deliver_again(job, actor)
     if job.cluster is None or job.cluster.state == ProvisioningState.DELETING:
         raise _ended(job, "its cluster is gone")
@@ -158,6 +160,7 @@ def retry_failed(*, job: Job, actor: Any) -> Job:
         raise _ended(job, "it has no failed mini-batches")
     if job.launch is None:
         raise _ended(job, "it failed before anything could run")
+    _check_kept(job)
     values = {"failed": 0, "failed_files": 0, "error": None, "outcome": "", "ended_at": None}
     if not lifecycle.move(job, JobState.QUEUED, expect=JobState.ended(), queued_at=timezone.now(), **values):
         job.refresh_from_db()
@@ -174,6 +177,11 @@ def _deliver_again(job: Job, actor: Any) -> Job:
         lifecycle.start_finish(job)
         audit.record(actor, "job.retry", workspace=job.workspace.name, target=job.topic, mini_batches=0)
     return job
+
+
+def _check_kept(job: Job) -> None:
+    if not folders.kept(job):
+        raise _ended(job, "its working files were removed since")
 
 
 def _ended(job: Job, what: str) -> Problem:

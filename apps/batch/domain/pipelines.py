@@ -22,7 +22,7 @@ from apps.batch.settings import JobSettings
 from apps.builds import contract
 from apps.core.errors import Problem
 from apps.registry import components, references
-from apps.registry.models import ComponentVersion, DataVersion
+from apps.registry.models import ComponentVersion
 from apps.registry.pipelines import fields
 from apps.registry.pipelines.documents import normalise
 from apps.registry.pipelines.fields import bad, below, unsupported
@@ -201,9 +201,7 @@ def _pinned(data: Data, workspace: Workspace, field: str) -> str:
     """A reference that means the same for ever, to what is there. Raises Problem."""
     if prints.is_model(data.type, data.uri):
         return components.reference_to(prints.model(data.uri, workspace, field))
-    uri = data.uri
-    if references.SHORT_ID.fullmatch(uri) or references.ASSET_ID.fullmatch(uri):
-        uri = components.reference_to(references.find(DataVersion, "data", uri, workspace=workspace, field=field))
+    uri = given.pinned(data.uri, workspace, field)
     given.check_data(workspace, {"uri": uri, "type": WIRE[data.type]}, field)
     return uri
 

@@ -2,7 +2,7 @@
 
 `parts/`: segments with results. `score/`: what the script writes itself. `logs/`: the logs tree of spec 7.2.
 `outputs/<attempt>/<name>/`: what a command writes. `command/`: its script. `inputs/<name>/` and `stage/<node>/`: inputs
-fetched from afar. Every worker host must see the same folder.
+fetched from afar. Every worker host must see the same folder. What is needed no more goes, see `apps.batch.retention`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,16 @@ WRITABLE = 0o777  # by the workers' user, which has no rights elsewhere; the fol
 PASSABLE = 0o711
 
 
+LOGS = "logs"
+SCORE = "score"
+
+
+def root() -> Path:
+    return Path(settings.HOME.artifacts) / "batch"
+
+
 def of(job: Job) -> Path:
-    return Path(settings.HOME.artifacts) / "batch" / str(job.pk)
+    return root() / str(job.pk)
 
 
 def parts(job: Job) -> Path:
@@ -27,12 +35,12 @@ def parts(job: Job) -> Path:
 
 
 def logs(job: Job) -> Path:
-    return _made(of(job) / "logs", 0o700)
+    return _made(of(job) / LOGS, 0o700)
 
 
 def score(job: Job) -> Path:
     """What scripts find as AZUREML_BI_OUTPUT_PATH."""
-    return _made(of(job) / "score", WRITABLE)
+    return _made(of(job) / SCORE, WRITABLE)
 
 
 def output(job: Job, attempt: str, name: str) -> Path:
@@ -54,9 +62,8 @@ def stage(job: Job, node: str) -> Path:
 
 def _made(path: Path, mode: int) -> Path:
     path.mkdir(parents=True, exist_ok=True)
-    root = Path(settings.HOME.artifacts) / "batch"
     for parent in path.parents:
-        if parent.is_relative_to(root) and parent.stat().st_mode & 0o777 != PASSABLE:
+        if parent.is_relative_to(root()) and parent.stat().st_mode & 0o777 != PASSABLE:
             parent.chmod(PASSABLE)
     if path.stat().st_mode & 0o777 != mode:
         path.chmod(mode)
@@ -65,3 +72,19 @@ def _made(path: Path, mode: int) -> Path:
 
 def remove(job: Job) -> None:
     shutil.rmtree(of(job), ignore_errors=True)
+
+
+def kept(job: Job) -> bool:
+    """Whether what a scoring job was prepared with, and has written, is still there."""
+    return (of(job) / SCORE).is_dir()
+
+
+def forget_work(folder: Path) -> bool:
+    """Remove all of a job's folder but its logs; whether there was anything."""
+    work = [each for each in folder.iterdir() if each.name != LOGS]
+    for each in work:
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each, ignore_errors=True)
+        else:
+            each.unlink(missing_ok=True)
+    return bool(work)

@@ -18,6 +18,7 @@ from apps.batch.models import Cluster, Job, MiniBatch, Node
 from apps.batch.settings import JobSettings
 from apps.compute import domain as compute
 from apps.compute.models import Reservation
+from apps.compute.quantities import Size
 from apps.core import events, leases
 from apps.core.errors import Problem
 
@@ -51,10 +52,10 @@ def schedule() -> None:
 def _tend(cluster: Cluster, grant: leases.Grant) -> None:
     _lose_silent(cluster)
     _settle_jobs(cluster)
-    _assign(cluster)
+    waiting = _assign(cluster)
     wanted = _wanted(cluster)
-    _grow(cluster, wanted, grant)
-    _shrink(cluster, wanted)
+    _grow(cluster, wanted, grant, waiting)
+    _shrink(cluster, len(wanted))
 
 
 # -- what was lost
@@ -109,20 +110,30 @@ def _open_jobs(cluster: Cluster) -> list[tuple[Job, int]]:
     return found
 
 
-def _assign(cluster: Cluster) -> None:
-    """Idle nodes go to the oldest job that has fewer than it wants; no job overtakes an older one."""
+def _assign(cluster: Cluster) -> Problem | None:
+    """Idle nodes go to the oldest job that has fewer than it wants; no job overtakes an older one.
+
+    The reason when there is a node, but no room for it where the job has to run.
+    """
     idle = list(cluster.nodes.filter(job=None, state=NodeState.IDLE))
     for job, wants in _open_jobs(cluster):
         has = job.nodes.exclude(state=NodeState.PREEMPTED).count()
         while has < wants and idle:
-            has += _give(idle.pop(0), job)
+            try:
+                has += _give(idle.pop(0), job)
+            except Problem as problem:
+                return problem
+    return None
 
 
 def _give(node: Node, job: Job) -> bool:
+    """Whether the node was free. Raises Problem "no-capacity" or "quota" when its room has to move and cannot."""
     values: dict[str, Any] = {"job": job, "state": NodeState.RUNNING, "token": F("token") + 1, "idle_since": None}
     with transaction.atomic():
         hit = Node.objects.filter(pk=node.pk, job=None, state=NodeState.IDLE).update(**values)
         if hit:
+            if (target := _target_of(job)) != compute.driver_of(node.owner_key):
+                _reserve(node, target)
             now = timezone.now()
             lifecycle.move(job, JobState.RUNNING, expect=[JobState.QUEUED], started_at=job.started_at or now)
     return bool(hit)
@@ -131,22 +142,28 @@ def _give(node: Node, job: Job) -> bool:
 # -- how many there should be
 
 
-def _wanted(cluster: Cluster) -> int:
-    asked = sum(wants for _job, wants in _open_jobs(cluster))
-    return min(cluster.max_nodes, max(cluster.min_nodes, asked))
+def _wanted(cluster: Cluster) -> list[str]:
+    """The target of each node there should be: where its job has to run; "" for one without a job."""
+    asked = [_target_of(job) for job, wants in _open_jobs(cluster) for _ in range(wants)]
+    return (asked + [""] * (cluster.min_nodes - len(asked)))[: cluster.max_nodes]
 
 
-def _grow(cluster: Cluster, wanted: int, grant: leases.Grant) -> None:
-    missing = wanted - cluster.nodes.exclude(state=NodeState.PREEMPTED).count()
-    waiting = None
-    for _ in range(missing):
+def _target_of(job: Job) -> str:
+    """Its driver has the name of the target. A job gets its launch before it waits for nodes."""
+    return str((job.launch or {})["driver"])
+
+
+def _grow(cluster: Cluster, wanted: list[str], grant: leases.Grant, problem: Problem | None) -> None:
+    """Make the nodes that are missing; `problem`: why those that are there cannot be used."""
+    for target in wanted[cluster.nodes.exclude(state=NodeState.PREEMPTED).count() :]:
         if not leases.holds(grant):  # somebody else goes on
             return
         try:
-            _make(cluster)
-        except Problem as problem:
-            waiting = problem.as_json()
+            _make(cluster, target)
+        except Problem as found:
+            problem = found
             break
+    waiting = problem.as_json() if problem else None
     if (
         waiting is None
         and (cluster.waiting or {}).get("code") == WAITING
@@ -158,24 +175,30 @@ def _grow(cluster: Cluster, wanted: int, grant: leases.Grant) -> None:
         events.changed(cluster.workspace.name, cluster.topic)
 
 
-def _make(cluster: Cluster) -> None:
+def _make(cluster: Cluster, target: str) -> None:
     """A node with its room reserved. Raises Problem "no-capacity" or "quota"."""
     instance = compute.instance_type(cluster.instance_type, also=cluster.instance_type)
     size, _notes = compute.size_of(instance)
-    target = compute.place(cluster.workspace, needs_container=False, gpus=size.gpus, isolation=instance.isolation)
+    if not target:
+        target = compute.place(cluster.workspace, needs_container=False, gpus=size.gpus, isolation=instance.isolation)
     name = f"{cluster.name.lower()[:20]}-{uuid.uuid4().hex[:8]}"
     node = Node(cluster=cluster, name=name, cpu_milli=size.cpu_milli, mem_bytes=size.mem_bytes, gpus=size.gpus)
     with transaction.atomic():
-        compute.reserve(
-            owner_key=node.owner_key,
-            workspace=cluster.workspace,
-            target=target,
-            size=size,
-            instances=1,
-            preempts=not cluster.low_priority,
-        )
+        _reserve(node, target)
         node.save()
     events.changed(cluster.workspace.name, cluster.topic)
+
+
+def _reserve(node: Node, target: str) -> None:
+    """Hold the room of a node on a target, in place of what it holds elsewhere."""
+    compute.reserve(
+        owner_key=node.owner_key,
+        workspace=node.cluster.workspace,
+        target=target,
+        size=Size(cpu_milli=node.cpu_milli, mem_bytes=node.mem_bytes, gpus=node.gpus),
+        instances=1,
+        preempts=not node.cluster.low_priority,
+    )
 
 
 def _shrink(cluster: Cluster, wanted: int) -> None:
