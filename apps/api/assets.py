@@ -12,13 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.models import Workspace
-from apps.api import arm, packages
+from apps.api import arm, packages, sas
 from apps.api import serializers as shapes
 from apps.api.views import PAGE, WorkspaceView, listing, number, one
 from apps.batch.users import users_of
 from apps.builds.models import package_of
 from apps.core.errors import Problem
-from apps.registry import domain, sources, uploads
+from apps.registry import blobs, domain, sources, uploads
 from apps.registry.models import (
     Code,
     CodeVersion,
@@ -298,6 +298,21 @@ class CodeKind:
 
 def _hash_of(version: CodeVersion) -> dict[str, str]:
     return {"hash_sha256": version.hash_sha256, "hash_version": "202208"} if version.hash_sha256 else {}
+
+
+class PendingUpload(WorkspaceView):
+    """Where the SDK may send the files of a code asset (wire 5.7): a container of its own."""
+
+    @extend_schema(request=shapes.PendingUploadBody, responses=ANY)
+    def post(self, request: Request, **_: Any) -> Response:
+        self.valid(shapes.PendingUploadBody, request.data)
+        container = blobs.new_container(self.workspace)
+        uri = sas.address(container)
+        credential = {"credentialType": "SAS", "sasUri": f"{uri}?{sas.token(container, request.user)}"}
+        reference = {"blobUri": uri, "storageAccountArmId": "", "credential": credential}
+        kind = "TemporaryBlobReference"
+        body = {"pendingUploadId": container.name, "pendingUploadType": kind, "blobReferenceForConsumption": reference}
+        return Response(body)
 
 
 class Uploads(WorkspaceView):

@@ -27,7 +27,7 @@ def show_endpoint(endpoint: Row) -> dict[str, Any]:
         "properties": endpoint.properties,
         "scoringUri": endpoint.scoring_uri,
         "swaggerUri": None,
-        "defaults": {"deploymentName": chosen.name} if chosen is not None else None,
+        "defaults": {"deploymentName": chosen.name if chosen is not None else None},  # users of the SDK set it there
         "provisioningState": endpoint.state,
     }
     return arm.resource(

@@ -10,12 +10,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.policy import Permission
-from apps.api import arm
+from apps.accounts.policy import Permission, require
+from apps.api import arm, sas
 from apps.api import serializers as shapes
 from apps.api.views import PAGE, WorkspaceView, listing, number, one
 from apps.core.errors import Problem
-from apps.registry import datastores
+from apps.registry import blobs, datastores
 from apps.registry.enums import DatastoreType
 from apps.registry.models import Datastore as DatastoreRow
 from apps.registry.queries import DEFAULT_DATASTORE, default_datastore
@@ -29,13 +29,13 @@ WHERE = {
 SECRETS = ("accessKeyId", "key", "sasToken")
 
 
-def facade() -> dict[str, Any]:
+def facade(row: DatastoreRow) -> dict[str, Any]:
     """Where the SDK finds the default datastore: it makes https://{accountName}.blob.{endpoint} of this (wire 9.1)."""
     return {
         "datastoreType": DatastoreType.AZURE_BLOB,
-        "accountName": f"{settings.HOST}:{settings.PORT}/storage",
-        "containerName": "azureml-blobstore",
-        "endpoint": "portway.local",
+        "accountName": f"{settings.HOST}:{settings.PORT}/{sas.ACCOUNT}",
+        "containerName": blobs.container_of(row.workspace).name,
+        "endpoint": sas.SUFFIX,
         "protocol": "https",
         "credentials": {"credentialsType": "Sas"},
     }
@@ -44,7 +44,7 @@ def facade() -> dict[str, Any]:
 def show(row: DatastoreRow) -> dict[str, Any]:
     """Without any secret."""
     if row.is_default:
-        where = facade()
+        where = facade(row)
     else:
         stored = datastores.stored_credentials(row)
         shown = {key: stored[key] for key in ("credentialsType", "accessKeyId") if key in stored}
@@ -126,14 +126,18 @@ def _credentials(given: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 class ListSecrets(DatastoreView):
-    permissions: ClassVar[dict[str, Permission]] = {**WorkspaceView.permissions, "POST": Permission.KEYS}
+    """The secrets of a datastore; for the default one a token that allows what the role does."""
+
+    permissions: ClassVar[dict[str, Permission]] = {**WorkspaceView.permissions, "POST": Permission.READ}
 
     @extend_schema(request=shapes.SecretsBody, responses=ANY)
     def post(self, request: Request, name: str, **_: Any) -> Response:
         self.valid(shapes.SecretsBody, request.data)
         row = self.row(name)
         if row.is_default:
-            return Response({"secretsType": "Sas", "sasToken": ""})
+            token = sas.token(blobs.container_of(self.workspace), request.user)
+            return Response({"secretsType": "Sas", "sasToken": token})
+        require(request.user, Permission.KEYS, self.workspace)
         found = datastores.secrets_of(row, actor=request.user)
         shown = {key: found[key] for key in SECRETS if key in found}
         return Response({"secretsType": found["credentialsType"], **shown})

@@ -8,10 +8,10 @@ from django.views.decorators.http import require_GET
 
 from apps.accounts.domain import find_token
 from apps.api.auth import mint
+from apps.api.sas import SUFFIX
 from apps.core.errors import Problem
 
 CLOUD = "PortwayCloud"
-SUFFIX = "portway.local"
 
 
 @require_GET

@@ -13,7 +13,7 @@ WORDS = {
     subscriptions resourceGroups providers Microsoft.MachineLearningServices workspaces onlineEndpoints deployments
     models environments codes versions operations requests uploads listKeys regenerateKeys token metrics getLogs skus
     build builds log data datastores listSecrets batchEndpoints computes listNodes nodes preempt jobs cancel retry
-    miniBatches stream logs outputs runs details children rundata schedules
+    miniBatches stream logs outputs runs details children rundata schedules startPendingUpload
     """.split()
 }
 HEADS = {  # of a path → where its first fixed word stands
@@ -26,7 +26,12 @@ FILES = {"logs", "outputs"}  # of a job: what follows is a path of the user's ow
 
 
 def canonical(path: str) -> str:
-    """The path with its fixed words in our spelling; names, which stand between them, stay as they are."""
+    """The path with its fixed words in our spelling; names, which stand between them, stay as they are.
+
+    The SDK puts two slashes before some of its paths.
+    """
+    if path.startswith("//"):
+        path = "/" + path.lstrip("/")
     lowered = path.lower()
     head = next((index for prefix, index in HEADS.items() if lowered.startswith(prefix)), None)
     if head is None:

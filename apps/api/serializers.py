@@ -55,6 +55,8 @@ class TextMap(serializers.DictField):
         )
 
     def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            data = {key: str(value) if isinstance(value, bool) else value for key, value in data.items()}
         result: dict[str, str] = super().to_internal_value(data)
         if any("\x00" in key + value for key, value in result.items()):
             raise serializers.ValidationError("must not hold NUL characters")
@@ -350,6 +352,11 @@ class DatastoreProperties(Strict):
 class DatastoreBody(Strict):
     echoed = ARM_ECHO
     properties = DatastoreProperties()
+
+
+class PendingUploadBody(Strict):
+    pendingUploadType = AnyCase(["TemporaryBlobReference"], default="TemporaryBlobReference")  # noqa: N815
+    pendingUploadId = optional(serializers.CharField, max_length=200)  # noqa: N815
 
 
 class SecretsBody(Strict):

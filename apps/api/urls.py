@@ -12,6 +12,7 @@ from apps.api import (
     assets,
     batch_deployments,
     batch_endpoints,
+    blobs,
     builds,
     clusters,
     components,
@@ -118,6 +119,9 @@ workspace_urls: list[URLPattern] = [
     path(f"{ENVIRONMENT}/export", packages.EnvironmentExport.as_view(), name="environment-export"),
     path("models/<str:name>/versions/<str:version>/package", packages.ModelPackage.as_view(), name="model-package"),
     *asset_urls(assets.CodeKind),
+    path(
+        "codes/<str:name>/versions/<str:version>/startPendingUpload", assets.PendingUpload.as_view(), name="upload-code"
+    ),
     *asset_urls(data.DataKind),
     path("datastores", datastores.Datastores.as_view(), name="datastores"),
     path("datastores/<str:name>", datastores.Datastore.as_view(), name="datastore"),
@@ -151,6 +155,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"history/v1.0/{ARM}/<str:workspace>/", include((run_urls, "api"), namespace="history")),
     path("batch/<str:endpoint>/jobs", invocations.Invoke.as_view(), name="batch-invoke"),
     path("batch/<str:endpoint>/jobs/<str:job>", invocations.Invocation.as_view(), name="batch-invocation"),
+    path("storage.blob.<str:suffix>/<str:container>", blobs.Blobs.as_view(), name="blob-container"),
+    path("storage.blob.<str:suffix>/<str:container>/<path:blob>", blobs.Blobs.as_view(), name="blob"),
     path("joblogs/<str:token>", history.job_log, name="job-log-link"),
     path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("api/v1/docs", docs, name="api-docs"),

@@ -89,7 +89,7 @@ class ModelVersion(AssetVersion):
         blank=True,
         help_text="what the model's URI names inside the tree; for MLflow the folder with MLmodel",
     )
-    source = models.CharField(max_length=500, blank=True, help_text="where it came from: upload, server path, runs:/…")
+    source = models.CharField(max_length=1000, blank=True, help_text="where it came from: upload, server path, runs:/…")
     flavors = models.JSONField(default=dict, blank=True)
     signature = models.JSONField(null=True, blank=True)
     input_example = models.JSONField(null=True, blank=True)
@@ -165,6 +165,20 @@ class DataVersion(AssetVersion):
     @property
     def source_uri(self) -> str:
         return self.uri or f"portway://data/{self.asset.name}/{self.version}"
+
+
+class BlobMetadata(models.Model):
+    """What the SDK has noted on a file of the default datastore."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
+    path = models.CharField(max_length=1100)
+    values = models.JSONField(default=dict)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["workspace", "path"], name="metadata_of_blob")]
+
+    def __str__(self) -> str:
+        return self.path
 
 
 class Datastore(models.Model):

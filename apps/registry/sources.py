@@ -17,6 +17,7 @@ UPLOAD = re.compile(r"portway://uploads/(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0
 
 RUN = re.compile(r"runs:/+(?P<run>[0-9a-zA-Z]{1,64})/(?P<path>.+)")
 MODEL = re.compile(r"models:/+(?P<name>[^/]+)/(?P<version>[0-9]{1,18})")
+PLACE = re.compile(r"azureml://|https://", re.IGNORECASE)
 LONGEST, LONGEST_NAME = 400, 255
 
 
@@ -32,7 +33,8 @@ def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
     """The tree a URI names.
 
     `portway://uploads/<id>[/path]`: an upload of this workspace. `runs:/<run id>/<path>`, `models:/<name>/<version>`:
-    what MLflow keeps for this workspace. `file:///path`: a folder or file of the server, for the operator only.
+    what MLflow keeps for this workspace. `azureml://…` or the address of a blob: files of a datastore or of a job.
+    `file:///path`: a folder or file of the server, for the operator only.
 
     Raises:
         Problem: "bad-field", "not-found" or "upload-refused", saying what is wrong with the URI or its content;
@@ -55,6 +57,10 @@ def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
     if match is not None:
         tree, path = mlflow_files.take(workspace, mlflow_files.of_version(workspace, match["name"], match["version"]))
         return Source(tree, path, uri)
+    if PLACE.match(uri):
+        from apps.registry import places  # noqa: PLC0415 -- places know uploads, which are sources
+
+        return Source(*places.take(uri, workspace=workspace, actor=actor), uri)
     if uri.startswith("file://"):
         if not getattr(actor, "is_superuser", False):
             raise Problem(

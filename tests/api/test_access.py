@@ -31,7 +31,9 @@ from tests.world import tree_of
 REQUEST = str(uuid.uuid4())
 OPEN = {"metadata/endpoints", "discovery", "msi/token", "healthz", "readyz"}
 SIGNED_IN = {"api/v1/openapi.json", "api/v1/docs", "api/v1/workspaces"}
-LINKS = {"joblogs/<str:token>"}  # signed: see test_batch_files
+# signed: see test_batch_files and test_blobs
+LINKS = {"joblogs/<str:token>"}
+LINKS |= {"storage.blob.<str:suffix>/<str:container>", "storage.blob.<str:suffix>/<str:container>/<path:blob>"}
 READ, WRITE, KEYS, DELETE, COMPUTE = "reader", "scientist", "keys", "delete", "compute"
 ASSETS = ("models", "environments", "codes", "components", "data")
 # path below the workspace → method → who may
@@ -50,6 +52,7 @@ EXPECTED = {
     "datastores": {"get": READ},
     "datastores/<str:name>": {"get": READ, "put": WRITE, "delete": DELETE},
     "datastores/<str:name>/listSecrets": {"post": KEYS},
+    "codes/<str:name>/versions/<str:version>/startPendingUpload": {"post": WRITE},
     "environments/<str:name>/versions/<str:version>/builds": {"get": READ},
     "environments/<str:name>/versions/<str:version>/build": {"post": WRITE},
     "environments/<str:name>/versions/<str:version>/package": {"get": READ},

@@ -63,7 +63,7 @@ def test_the_life_of_an_endpoint_as_the_sdk_leads_it(api, assets, settings):
         "provisioningState": "Creating",
         "scoringUri": f"{settings.BASE_URL}/batch/forests/jobs",
         "swaggerUri": None,
-        "defaults": None,
+        "defaults": {"deploymentName": None},
     }
     finish(api, made)
     pipeline = api.put(f"{FORESTS}/deployments/hello", bodies.PIPELINE, format="json")

@@ -270,13 +270,18 @@ def test_a_long_audit_trail_is_counted_only_so_far(it, people, monkeypatch):
     assert "6 entries" not in it.get("/console/core/auditrecord/?target=thing/7").content.decode()
 
 
-@pytest.mark.parametrize(("query", "index"), [({"workspace": "lab"}, "workspa"), ({"actor": 1}, "actor_i")])
-def test_the_newest_records_of_a_workspace_or_a_person_come_from_an_index(db, query, index):
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL enable_seqscan = off")  # it would read so small a table whole
-    plan = AuditRecord.objects.filter(**query).order_by("-at", "-pk")[:50].explain()
-    assert f"core_auditr_{index}" in plan
+@pytest.mark.parametrize("field", ["workspace", "actor"])
+def test_the_newest_records_of_a_workspace_or_a_person_come_from_an_index(db, field):
+    users = User.objects.bulk_create(User(username=f"user{number}") for number in range(50))
+    AuditRecord.objects.bulk_create(
+        AuditRecord(action="thing.make", workspace=f"lab{number % 50}", actor=users[number % 50])
+        for number in range(5000)
+    )
+    query = {"workspace": "lab7", "actor": users[7]}
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE core_auditrecord")  # a planner that knows how much there is
+    plan = AuditRecord.objects.filter(**{field: query[field]}).order_by("-at", "-pk")[:50].explain()
+    assert re.search(rf"core_auditr\w*_{field[:5]}", plan)  # of that column, with the time or without
 
 
 # ---- compute targets, sizes and quotas

@@ -62,7 +62,7 @@ FRONT = Front(
 )
 KEYS = KeyAuth("salt", {"a" * 64: "primary", "b" * 64: "secondary"})
 OPEN_ROUTES = {"no-endpoint", "no-grpc-endpoint", "internal", "mlflow", "web", "elsewhere"}
-OPEN_ROUTES |= {"upload", "upload-arm", "upload-studio", "site-too-large"}
+OPEN_ROUTES |= {"upload", "upload-arm", "upload-studio", "site-too-large", "blob", "blob-too-large"}
 
 
 def endpoints() -> list[Endpoint]:

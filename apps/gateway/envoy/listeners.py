@@ -14,6 +14,7 @@ CERTIFICATE = "front-door"
 # A client must not be able to say who it is, nor steer Envoy's router by its own headers.
 FORGEABLE = ("x-portway-", "x-envoy-")
 REQUEST_ID = "repeatability_request-id"  # of a batch invocation, as the SDK spells it
+UPLOADED = "x-ms-meta-upload_status"  # of a blob, likewise
 
 # An empty list would mean Envoy's own: every private and loopback address, whose callers may then name their
 # requests and steer retries and time-outs. Nobody is internal here.
@@ -131,7 +132,7 @@ def _hygiene(front: Front) -> Json:
 
     Escaped and double slashes stay as they are: artifact and blob names need them. Scoring routes match a whole literal
     prefix, so an escaped slash can only end up inside what the authorised endpoint's own model sees. Headers with an
-    underscore, which some servers take for those with a dash, are gone but for the one that the SDK writes so.
+    underscore, which some servers take for those with a dash, are gone but for those that the SDK writes so.
     """
     return {
         "use_remote_address": True,
@@ -147,6 +148,7 @@ def _hygiene(front: Front) -> Json:
                     "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
                     mutations=[
                         _with_a_dash(REQUEST_ID),
+                        _with_a_dash(UPLOADED),
                         *(_without({"prefix": prefix}) for prefix in FORGEABLE),
                         _without({"contains": "_"}),
                     ],

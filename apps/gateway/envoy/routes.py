@@ -31,10 +31,13 @@ SESSION = "azureml-model-session"
 STREAM_IDLE = "300s"
 SITE_IDLE = "3600s"
 SITE_BODY_LIMIT = 10 * MEBIBYTE
+BLOB_BODY_LIMIT = 128 * MEBIBYTE  # the SDK sends up to 64 MiB at once
+BLOBS = "/storage\\.blob\\.[^/]+/.+"
 UPLOADS = {  # several short patterns: Envoy refuses one long one
     "upload": "(?i)/api/v1/workspaces/[^/]+/uploads/?",
     "upload-arm": "(?i)/subscriptions/.+/uploads/?",
     "upload-studio": "/w/[^/]+/(create/model|endpoints/[^/]+/deploy)",
+    "blob": BLOBS,
 }
 INT64_MAX = 2**63 - 1
 
@@ -228,17 +231,25 @@ def _site_routes() -> list[Json]:
     }
     web = {"name": "web", "match": {"prefix": "/"}, "route": _site("web"), "typed_per_filter_config": site_filters()}
     uploads = [{**web, "name": name, "match": {"safe_regex": {"regex": regex}}} for name, regex in UPLOADS.items()]
-    return [internal, mlflow, *uploads, _site_too_large(), web]
+    blob_too_large = _site_too_large("blob-too-large", {"safe_regex": {"regex": BLOBS}}, BLOB_BODY_LIMIT)
+    return [
+        internal,
+        mlflow,
+        blob_too_large,
+        *uploads,
+        _site_too_large("site-too-large", {"prefix": "/"}, SITE_BODY_LIMIT),
+        web,
+    ]
 
 
-def _site_too_large() -> Json:
+def _site_too_large(name: str, match: Json, limit: int) -> Json:
     """Web reads a whole body before it knows who sent it: only uploads may be large, the rest is small anyway.
 
     A body that does not say its length passes; Envoy shows routes no sign of one.
     """
-    length = {"name": "content-length", "range_match": {"start": SITE_BODY_LIMIT + 1, "end": INT64_MAX}}
-    large = _nothing("site-too-large", "/", "too large", code="PayloadTooLarge")
-    large["match"]["headers"] = [length]
+    length = {"name": "content-length", "range_match": {"start": limit + 1, "end": INT64_MAX}}
+    large = _nothing(name, "/", "too large", code="PayloadTooLarge")
+    large["match"] = {**match, "headers": [length]}
     large["direct_response"]["status"] = 413
     return large
 

@@ -114,6 +114,28 @@ class LocalStore(Store):
                 _remove(partial)
         return True
 
+    def take(self, source: Path, path: str, *, replace: bool) -> bool:
+        """Move a file of the same file system here, at once; False when something is there that must not go."""
+        place = self.local(path)
+        with _errors():
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if replace:
+                    source.replace(place)
+                else:
+                    os.link(source, place)
+            except OSError as error:
+                if error.errno in TAKEN:
+                    return False
+                raise
+        return True
+
+    def level(self, path: str) -> list[str]:
+        """The names in a folder, sorted; those of folders end with a slash."""
+        with _errors(), os.scandir(self.local(path)) as found:
+            names = [each.name + "/" if each.is_dir(follow_symlinks=False) else each.name for each in found]
+        return sorted(name for name in names if not name.startswith(PARTIAL))
+
     def delete(self, path: str) -> None:
         if not self.writable or not path:
             super().delete(path)

@@ -1,0 +1,243 @@
+"""The default datastore of a workspace as blobs in containers, which is how the SDK sends and fetches files (wire 9).
+
+A blob is a file of the datastore, a container a name for the datastore or for one folder in it. What the SDK notes on
+a blob (`x-ms-meta-*`) is kept in the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from django.conf import settings
+
+from apps.accounts.models import Workspace
+from apps.core.errors import Problem
+from apps.registry import storage
+from apps.registry.locations import checked_path
+from apps.registry.models import BlobMetadata
+from apps.registry.queries import default_datastore
+from apps.registry.stores import store_of
+from apps.registry.stores.local import LocalStore
+
+CONTAINER = re.compile(r"(?:azureml-blobstore-(?P<whole>\d{1,18})|code-(?P<code>\d{1,18})-(?P<folder>[0-9a-f]{16}))")
+UPLOADED = "LocalUpload"
+CHUNK = 1 << 20
+MOST_BLOCKS = 50_000
+MOST_METADATA = 8 * 2**10  # characters, as in Azure
+
+
+class Content(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Container:
+    """`prefix`: what the names of its blobs begin with in the datastore; empty, or with a slash at its end."""
+
+    name: str
+    workspace: Workspace
+    prefix: str = ""
+
+    def path(self, blob: str) -> str:
+        """Where a blob is in the datastore. Raises Problem "bad-field"."""
+        return self.prefix + checked_path(blob, "blob")
+
+    @property
+    def store(self) -> LocalStore:
+        found = store_of(default_datastore(self.workspace))
+        if not isinstance(found, LocalStore):
+            raise TypeError("the default datastore is a folder")
+        return found
+
+
+@dataclass(frozen=True)
+class Blob:
+    """`modified`: seconds since the epoch."""
+
+    name: str
+    size: int
+    modified: float
+    etag: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def container_of(workspace: Workspace) -> Container:
+    return Container(f"azureml-blobstore-{workspace.pk}", workspace)
+
+
+def new_container(workspace: Workspace) -> Container:
+    """One for a single upload: a new folder of the datastore."""
+    folder = secrets.token_hex(8)
+    return Container(f"code-{workspace.pk}-{folder}", workspace, f"{UPLOADED}/{folder}/")
+
+
+def container_named(name: str) -> Container | None:
+    match = CONTAINER.fullmatch(name)
+    workspace = Workspace.objects.filter(pk=int(match["whole"] or match["code"])).first() if match else None
+    if match is None or workspace is None:
+        return None
+    return Container(name, workspace, f"{UPLOADED}/{match['folder']}/" if match["folder"] else "")
+
+
+def find(container: Container, blob: str) -> Blob | None:
+    """Raises Problem "bad-field" for what no blob can be called."""
+    path = container.path(blob)
+    if not path or container.store.kind(path) != "file":
+        return None
+    row = BlobMetadata.objects.filter(workspace=container.workspace, path=path).first()
+    return _blob(blob, container.store.local(path), row.values if row else {})
+
+
+def _blob(name: str, place: Path, metadata: Mapping[str, str]) -> Blob:
+    found = place.stat()
+    return Blob(name, found.st_size, found.st_mtime, f'"0x{found.st_mtime_ns:X}{found.st_size:X}"', metadata)
+
+
+# -- writing
+
+
+def write(container: Container, blob: str, content: Content, *, new: bool, metadata: Mapping[str, str]) -> Blob | None:
+    """Store a blob whole; None when it has to be `new` and is not. Only what was uploaded can be replaced.
+
+    Raises Problem "bad-field", "upload-too-large", "disk-full".
+    """
+    with storage.scratch() as folder:
+        _copy(content, folder / "blob", storage.Room())
+        return _take(container, blob, folder / "blob", new=new, metadata=metadata)
+
+
+def stage(container: Container, blob: str, block: str, content: Content) -> None:
+    """Keep a piece of a blob until all are there, for a day at most. Raises as `write`."""
+    folder = _blocks(container, blob)
+    folder.mkdir(exist_ok=True)
+    if sum(1 for _ in islice(folder.iterdir(), MOST_BLOCKS)) >= MOST_BLOCKS:
+        raise Problem("upload-refused", reason=f"a blob has at most {MOST_BLOCKS} blocks")
+    with storage.scratch() as scratch:
+        _copy(content, scratch / "block", storage.Room())
+        (scratch / "block").replace(folder / _block_name(block))
+
+
+def commit(
+    container: Container, blob: str, blocks: Sequence[str], *, new: bool, metadata: Mapping[str, str]
+) -> Blob | None:
+    """Make a blob of pieces; None when it has to be new and is not. Raises as `write`, "not-found" for a piece."""
+    if len(blocks) > MOST_BLOCKS:
+        raise Problem("upload-refused", reason=f"a blob has at most {MOST_BLOCKS} blocks")
+    source = _blocks(container, blob)
+    room = storage.Room()
+    with storage.scratch() as folder:
+        with (folder / "blob").open("wb") as out:
+            for block in blocks:
+                try:
+                    piece = (source / _block_name(block)).open("rb")
+                except FileNotFoundError:
+                    raise Problem("not-found", kind="block", name=block[:200]) from None
+                with piece:
+                    _append(piece, out, room)
+        made = _take(container, blob, folder / "blob", new=new, metadata=metadata)
+    shutil.rmtree(source, ignore_errors=True)
+    return made
+
+
+def describe(container: Container, blob: str, metadata: Mapping[str, str]) -> Blob | None:
+    """Note this on a blob, in place of what was noted; None when it is not there."""
+    found = find(container, blob)
+    if found is None:
+        return None
+    _note(container, container.path(blob), metadata)
+    return Blob(found.name, found.size, found.modified, found.etag, metadata)
+
+
+def _take(container: Container, blob: str, source: Path, *, new: bool, metadata: Mapping[str, str]) -> Blob | None:
+    path = container.path(blob)
+    if not path:
+        raise Problem("bad-field", field="blob", reason="has no name", target="blob")
+    source.chmod(0o644)  # workers read it as another user
+    mine = path.startswith(f"{UPLOADED}/")  # results of jobs are never overwritten
+    if not container.store.take(source, path, replace=mine and not new):
+        return None
+    _note(container, path, metadata)
+    return _blob(blob, container.store.local(path), metadata)
+
+
+def _note(container: Container, path: str, metadata: Mapping[str, str]) -> None:
+    if sum(len(key) + len(value) for key, value in metadata.items()) > MOST_METADATA:
+        raise Problem("bad-field", field="x-ms-meta", reason=f"has more than {MOST_METADATA} characters")
+    rows = BlobMetadata.objects.filter(workspace=container.workspace, path=path)
+    if metadata:
+        BlobMetadata.objects.update_or_create(
+            workspace=container.workspace, path=path, defaults={"values": dict(metadata)}
+        )
+    else:
+        rows.delete()
+
+
+def _blocks(container: Container, blob: str) -> Path:
+    """`storage.collect` removes it when nothing was added for a day."""
+    digest = hashlib.sha256(container.path(blob).encode()).hexdigest()
+    return Path(settings.HOME.uploads) / f"blocks-{container.workspace.pk}-{digest}"
+
+
+def _block_name(block: str) -> str:
+    return hashlib.sha256(block.encode()).hexdigest()
+
+
+def _copy(content: Content, target: Path, room: storage.Room) -> None:
+    with target.open("xb") as out:
+        _append(content, out, room)
+
+
+def _append(content: Content, out: BinaryIO, room: storage.Room) -> None:
+    while chunk := content.read(CHUNK):
+        room.take(len(chunk))
+        out.write(chunk)
+
+
+# -- listing
+
+
+@dataclass(frozen=True)
+class Listing:
+    """`folders`: with a slash at their ends. `following`: where to go on, empty at the end."""
+
+    blobs: list[Blob]
+    folders: list[str]
+    following: str
+
+
+def listing(container: Container, prefix: str, *, nested: bool, after: str, most: int) -> Listing:
+    """Blobs whose names begin so, in order, from `after` on; without `nested` one level, with its folders."""
+    base = prefix.rpartition("/")[0]
+    top = container.path(base) if base else container.prefix.rstrip("/")
+    if top and container.store.kind(top) != "folder":
+        return Listing([], [], "")
+    start = f"{base}/" if base else ""
+    names = (start + name for name in _names(container.store, top, nested))
+    found = list(islice((name for name in names if name.startswith(prefix) and name > after), most + 1))
+    shown = found[:most]
+    files = [name for name in shown if not name.endswith("/")]
+    rows = BlobMetadata.objects.filter(
+        workspace=container.workspace, path__in=[container.prefix + name for name in files]
+    )
+    noted = {row.path.removeprefix(container.prefix): row.values for row in rows}
+    blobs = [
+        _blob(name, place, noted.get(name, {}))
+        for name in files
+        if (place := container.store.local(container.prefix + name)).is_file()  # it may have gone meanwhile
+    ]
+    return Listing(blobs, [name for name in shown if name.endswith("/")], shown[-1] if len(found) > most else "")
+
+
+def _names(store: LocalStore, top: str, nested: bool) -> Iterator[str]:
+    if nested:
+        yield from (name for name, _size in store.files(top, nested=True))
+    else:
+        yield from store.level(top)
