@@ -1,6 +1,6 @@
-"""What every worker of an MLflow model imports, whoever made the model: packages of its environment, nothing of its own.
+"""What every worker of an MLflow model imports: packages of its environment, and nothing that came with the model.
 
-Workers are forked from the process that imported them, so nothing may run beside its one thread: a fork copies no other.
+Workers are forked from the process that imported them, so nothing may run beside its one thread: a fork takes no other.
 """
 
 from __future__ import annotations
