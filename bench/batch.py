@@ -1,4 +1,4 @@
-"""Batch: throughput beside a plain pool of the same workers, one job of 100,000 files, short jobs of an MLflow model."""
+"""Batch: throughput beside a plain pool of the same workers, a job of 100,000 files, short jobs of an MLflow model."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def short(bench: Bench) -> Iterator[Row]:
     }
     product.rest("PUT", "batchEndpoints/short", ENDPOINT)
     for nodes, processes in ((1, 4), (2, 2)):
-        for way, variables in (("warm", {}), ("cold", {"PORTWAY_BATCH_WARM_S": "0"})):
+        for way, variables in (("warm", {}), ("cold", {"WORKER_PRELOAD_TIMEOUT": "0"})):
             more = {"resources": {"instanceCount": nodes}, "maxConcurrencyPerInstance": processes}
             body = {"location": "local", "properties": {**properties, **more, "environmentVariables": variables}}
             product.rest("PUT", f"batchEndpoints/short/deployments/{way}{nodes}", body)

@@ -28,7 +28,7 @@ def read(env: Mapping[str, str]) -> Settings:
     """Read the settings; raise StartError(BadArgument) for a value that cannot be meant."""
     output = _one_of(env, "PORTWAY_BATCH_OUTPUT", _OUTPUTS, "append_row")
     level = _one_of(env, "PORTWAY_BATCH_LOGGING_LEVEL", _LEVELS, "info")
-    warm_s = _seconds(env, "PORTWAY_BATCH_WARM_S", 60.0)
+    warm_s = _seconds(env, "WORKER_PRELOAD_TIMEOUT", 60.0)
     return Settings(serving.read(env), append_row=output == "append_row", level=level.upper(), warm_s=warm_s)
 
 

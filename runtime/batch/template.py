@@ -92,7 +92,7 @@ class Template:
             said = b""
         if not said:
             return 0
-        (pid,) = _NUMBER.unpack(said)
+        pid = int(_NUMBER.unpack(said)[0])
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
         try:

@@ -124,7 +124,7 @@ def scored(node, folder):
 
 def test_warm_and_cold_give_identical_rows(nodes, folder, forest):
     warm = nodes.mlflow(forest, **THREADS).ready()
-    cold = nodes.mlflow(forest, PORTWAY_BATCH_WARM_S="0", **THREADS).ready()
+    cold = nodes.mlflow(forest, WORKER_PRELOAD_TIMEOUT="0", **THREADS).ready()
     assert cold.workers() == []
     template = template_of(warm)
     one, two = scored(warm, folder)
@@ -203,7 +203,7 @@ def silent(node):
 def test_imports_that_do_not_work_out_are_done_by_the_workers(nodes, folder, forest, tmp_path, what, patience, why):
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow" / "__init__.py").write_text(FIRST.format(what=what))
-    node = nodes.mlflow(forest, PYTHONPATH=str(tmp_path), PORTWAY_BATCH_WARM_S=patience, **THREADS).ready()
+    node = nodes.mlflow(forest, PYTHONPATH=str(tmp_path), WORKER_PRELOAD_TIMEOUT=patience, **THREADS).ready()
     with node.client() as client:
         assert client.first.get("ready"), client.first
         assert client.run(folder / "0.csv")[0]["rows"] == 20
@@ -286,6 +286,6 @@ def test_sigterm_while_packages_are_imported(nodes, forest, tmp_path):
 
 @pytest.mark.parametrize("text", ["-1", "soon", "1.5", "99999"])
 def test_a_patience_that_is_none(nodes, forest, text):
-    node = nodes.mlflow(forest, PORTWAY_BATCH_WARM_S=text)
+    node = nodes.mlflow(forest, WORKER_PRELOAD_TIMEOUT=text)
     assert node.child.wait(60) == 3
-    assert "PORTWAY_BATCH_WARM_S" in node.log()
+    assert "WORKER_PRELOAD_TIMEOUT" in node.log()
