@@ -85,12 +85,13 @@ class Template:
             socket.send_fds(self._control, [_NUMBER.pack(board.number)], [conn.fileno(), *ends])
             said = self._control.recv(_NUMBER.size)
         except socket.timeout:
-            conn.shutdown(socket.SHUT_RDWR)  # two workers must never hear one caller
             self.end()
+            with suppress(OSError):
+                conn.shutdown(socket.SHUT_RDWR)  # two workers must never hear one caller
             raise
         except OSError:
             said = b""
-        if not said:
+        if len(said) != _NUMBER.size:
             return 0
         pid = int(_NUMBER.unpack(said)[0])
         if pid < 0:
