@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import textwrap
 import warnings
 from pathlib import Path
@@ -13,8 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from .batch_client import alive, children_of, wait_until
-from .test_batch_lifecycle import descriptors, rss
+from .batch_client import alive, children_of, descriptors, rss, wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow warns about its own type hints while it is imported
@@ -181,8 +181,6 @@ def test_nothing_is_left_of_a_thousand_connections(warm):
 
 
 def silent(node):
-    import socket
-
     found = socket.socket(socket.AF_UNIX)
     found.connect(str(node.socket))
     return found
