@@ -27,6 +27,7 @@ ROWS: dict[str, Callable[[rows.Bench], Iterator[rows.Row]]] = {
     "publish": rows.publish,
     "studio": rows.studio,
     "batch": batch.batch,
+    "short": batch.short,
     "runtime": rows.runtime,
 }
 LIMIT_S = 360

@@ -1,7 +1,8 @@
-"""Batch: throughput beside a plain pool of the same workers, and one job of 100,000 files."""
+"""Batch: throughput beside a plain pool of the same workers, a job of 100,000 files, short jobs of an MLflow model."""
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
 import sqlite3
@@ -32,6 +33,9 @@ def run(files):
 """
 IDLE = "def init():\n    pass\ndef run(files):\n    return [len(files)]\n"
 CHUNK = 10
+SHORT_FILES = 60
+SHORT_ROUNDS = 2  # the first is without byte code in a new environment
+ENDPOINT = {"location": "local", "properties": {"authMode": "AADToken"}}
 
 
 def batch(bench: Bench) -> Iterator[Row]:
@@ -45,11 +49,8 @@ def batch(bench: Bench) -> Iterator[Row]:
 
 def make(product: Product, folder: Path) -> None:
     environment = product.register("environments", "bare", "1", condaFile="dependencies: [python=3.11]\n")
-    size = {"vmSize": "small", "vmPriority": "Dedicated"}
-    scale = {"minNodeCount": 0, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT60S"}
-    compute = {"computeType": "AmlCompute", "properties": {**size, "scaleSettings": scale}}
-    compute_id = product.rest("PUT", "computes/bench", {"location": "local", "properties": compute})["id"]
-    product.rest("PUT", "batchEndpoints/bench", {"location": "local", "properties": {"authMode": "AADToken"}})
+    compute_id = cluster(product, "bench", 1)
+    product.rest("PUT", "batchEndpoints/bench", ENDPOINT)
     for name, script in (("busy", BUSY), ("idle", IDLE)):
         source = folder / name
         source.mkdir()
@@ -64,6 +65,65 @@ def make(product: Product, folder: Path) -> None:
             "maxConcurrencyPerInstance": WORKERS,
         }
         product.rest("PUT", f"batchEndpoints/bench/deployments/{name}", {"location": "local", "properties": properties})
+
+
+def cluster(product: Product, name: str, nodes: int) -> str:
+    """Its id."""
+    size = {"vmSize": "small", "vmPriority": "Dedicated"}
+    scale = {"minNodeCount": 0, "maxNodeCount": nodes, "nodeIdleTimeBeforeScaleDown": "PT60S"}
+    compute = {"computeType": "AmlCompute", "properties": {**size, "scaleSettings": scale}}
+    return str(product.rest("PUT", f"computes/{name}", {"location": "local", "properties": compute})["id"])
+
+
+def short(bench: Bench) -> Iterator[Row]:
+    """60 files of tables and the demo's MLflow model: processes out of a template against ones that import."""
+    product = bench.running()
+    tables(product, bench.call["body"]["input_data"])
+    compute = cluster(product, "short", 2)
+    model = f"file://{product.home / 'uploads' / 'demo' / 'blue'}"
+    properties = {
+        "model": {
+            "referenceType": "Id",
+            "assetId": product.register("models", "bench-short", "1", modelUri=model, modelType="mlflow_model"),
+        },
+        "compute": compute,
+        "miniBatchSize": 2,
+    }
+    product.rest("PUT", "batchEndpoints/short", ENDPOINT)
+    for nodes, processes in ((1, 4), (2, 2)):
+        for way, variables in (("warm", {}), ("cold", {"WORKER_PRELOAD_TIMEOUT": "0"})):
+            more = {"resources": {"instanceCount": nodes}, "maxConcurrencyPerInstance": processes}
+            body = {"location": "local", "properties": {**properties, **more, "environmentVariables": variables}}
+            product.rest("PUT", f"batchEndpoints/short/deployments/{way}{nodes}", body)
+        took: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
+        for _ in range(SHORT_ROUNDS):
+            for way, found in took.items():
+                started = time.monotonic()
+                name = run_job(product, f"{way}{nodes}", "tables", endpoint="short")
+                found.append((time.monotonic() - started, first_handed(product, name)))
+        (cold, cold_first), (warm, warm_first) = (min(found) for found in took.values())
+        what = f"60 files, MLflow, {nodes} x {processes} processes"
+        yield Row(f"{what}: done, imports in each", f"{cold:.1f} s", f"first mini-batch after {cold_first:.1f} s")
+        yield Row(f"{what}: done, imports shared", f"{warm:.1f} s", f"first mini-batch after {warm_first:.1f} s")
+        yield Row(f"{what}: ratio", f"{cold / warm:.1f} x", "≥ 1.5 x")
+
+
+def tables(product: Product, data: dict[str, Any]) -> None:
+    for path in sorted(fill(product, "tables", SHORT_FILES).iterdir()):
+        with path.with_suffix(".csv").open("w", newline="") as file:
+            csv.writer(file).writerows([data["columns"], *data["data"]])
+        path.unlink()
+
+
+def first_handed(product: Product, name: str) -> float:
+    """Seconds from the first node until a process took a mini-batch."""
+    started, handed = one(
+        product,
+        "select j.started_at, (select min(b.started_at) from batch_minibatch b where b.job_id = j.id) "
+        "from batch_job j where j.name = ?",
+        name,
+    )
+    return (datetime.fromisoformat(handed) - datetime.fromisoformat(started)).total_seconds()
 
 
 def beside_a_pool(product: Product, bench: Bench) -> Iterator[Row]:
@@ -132,12 +192,12 @@ def headers(product: Product) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def run_job(product: Product, deployment: str, folder: str) -> str:
+def run_job(product: Product, deployment: str, folder: str, *, endpoint: str = "bench") -> str:
     """Submit and wait; its name."""
     uri = f"azureml://datastores/workspaceblobstore/paths/{folder}"
     body = {"properties": {"InputData": {"data": {"JobInputType": "UriFolder", "Uri": uri}}}}
     ask = {**headers(product), "azureml-model-deployment": deployment}
-    status, _, answer = product.request("POST", "/batch/bench/jobs", body, ask)
+    status, _, answer = product.request("POST", f"/batch/{endpoint}/jobs", body, ask)
     if status != 201:
         raise AssertionError(f"{status} {answer}")
     deadline = time.monotonic() + 180

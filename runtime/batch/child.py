@@ -50,7 +50,6 @@ class Child:
         self.conn.close()
         for lines in self.outputs:
             lines.close()
-        self.board.close()
 
 
 def _message(code: int) -> str:

@@ -1,6 +1,7 @@
 """Frames between a worker and its caller: a length of four bytes, big-endian, and that much JSON.
 
 A `Board` is a few bytes that a worker shares with the parent, which reads them when the worker is dead.
+All are of one memory, made before the template is forked: what it forks later shares it too.
 """
 
 from __future__ import annotations
@@ -20,33 +21,60 @@ IDLE, IN_FRAME, DONE = 0, 1, 2
 """What a worker was about: nothing, writing a frame, or ending after its last one."""
 
 
+_BOARD = 8
+"""Bytes of a board."""
+
+
 class BadFrameError(Exception):
     """The caller sent what is no frame."""
 
 
+class Boards:
+    """Room for the boards of `count` workers."""
+
+    def __init__(self, count: int) -> None:
+        self._bytes = mmap.mmap(-1, _BOARD * count)
+        self._free = list(range(count))
+
+    def take(self) -> Board:
+        """An empty board for a worker to be; never more than `count` at a time."""
+        board = self.at(self._free.pop())
+        board.clear()
+        return board
+
+    def give(self, board: Board) -> None:
+        """Back from a worker that is dead."""
+        self._free.append(board.number)
+
+    def at(self, number: int) -> Board:
+        return Board(self._bytes, number)
+
+
 class Board:
-    def __init__(self) -> None:
-        self._bytes = mmap.mmap(-1, 8)
+    def __init__(self, memory: mmap.mmap, number: int) -> None:
+        self.number = number
+        self._bytes = memory
+        self._at = _BOARD * number
+
+    def clear(self) -> None:
+        self._bytes[self._at : self._at + _BOARD] = bytes(_BOARD)
 
     @property
     def state(self) -> int:
-        return self._bytes[0]
+        return self._bytes[self._at]
 
     @state.setter
     def state(self, value: int) -> None:
-        self._bytes[0] = value
+        self._bytes[self._at] = value
 
     @property
     def process(self) -> str:
         """The number of the process, `-` before the caller has named it."""
-        (number,) = struct.unpack_from("<I", self._bytes, 4)
+        (number,) = struct.unpack_from("<I", self._bytes, self._at + 4)
         return str(number - 1) if number else "-"
 
     def name(self, process: int) -> None:
-        struct.pack_into("<I", self._bytes, 4, process + 1)
-
-    def close(self) -> None:
-        self._bytes.close()
+        struct.pack_into("<I", self._bytes, self._at + 4, process + 1)
 
 
 def pack(document: dict[str, Any]) -> bytes:

@@ -6,7 +6,6 @@ It never runs user code and never waits for anything but events, so it can end a
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import select
@@ -14,25 +13,23 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Callable
 
 from ..serving.door import BACKLOG, bind_unix, open_door
 from ..serving.failures import EXIT_FAILED_START, Record, StartError
-from . import worker
+from . import birth
 from .child import Child
-from .frames import Board
+from .frames import Board, Boards
 from .output import Lines, Printer
 from .settings import Settings, read
+from .template import Template
 
 MAX_WORKERS = 256
 STOP_S = 5.0
 """How long workers may take to end on SIGTERM."""
 LAST_WORDS_S = 2.0
 """How long a slow reader of the output may hold up the end."""
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _BURST = 1_000
 
 
@@ -74,34 +71,73 @@ class Node:
         self._listener = listener
         self._printer = printer
         self._children: dict[int, Child] = {}
+        self._boards = Boards(MAX_WORKERS)
+        self._template = Template()
         self._epoll = select.epoll()
         self._on: dict[int, Callable[[], None]] = {}
         self._paused = False
         self._prints = False  # the output is registered, because it could not take all
         self._kill_at: float | None = None
         self._wake, self._waker = os.pipe()
-        self._prctl = ctypes.CDLL(None).prctl
         self._pid = os.getpid()
 
     def run(self) -> int:
         """Serve until SIGTERM, end the workers; the exit code."""
-        self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        birth.adopt_orphans()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # what counts is the byte in the pipe
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         self._watch(self._wake, select.EPOLLIN, self._woken)
-        self._watch(self._listener.fileno(), select.EPOLLIN, self._accept)
-        if self._settings.model.bind is None:
-            open_door(self._settings.model.socket)
-        while self._kill_at is None or (self._children and time.monotonic() < self._kill_at + STOP_S):
+        self._prepare()
+        while self._kill_at is None or (self._left and time.monotonic() < self._kill_at + STOP_S):
             self._turn()
         self._printer.finish(LAST_WORDS_S)
         return 0
 
+    @property
+    def _left(self) -> bool:
+        return bool(self._children or self._template.pid)
+
+    def _prepare(self) -> None:
+        """Have imported what workers need, then let callers in."""
+        if self._settings.model.mlflow_model is None or not self._settings.warm_s:
+            self._open()
+            return
+        try:
+            self._template.start(self._settings, self._boards, self._leave)
+        except OSError as exc:
+            self._go_cold(str(exc))
+        else:
+            self._watch(self._template.fd, select.EPOLLIN, self._prepared)
+
+    def _prepared(self) -> None:
+        self._unwatch(self._template.fd)
+        said = self._template.hear()
+        if said == "":
+            self._open()
+        elif said:  # else it is about to end, and will be reaped
+            self._go_cold(said)
+
+    def _go_cold(self, why: str) -> None:
+        """Every worker imports for itself from now on; one that cannot says so."""
+        self._printer.say(f"packages are not imported for all workers at once: {why}")
+        self._unwatch(self._template.fd)
+        self._template.end()
+        self._open()
+
+    def _open(self) -> None:
+        if self._kill_at is not None or self._listener.fileno() in self._on:
+            return
+        self._watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+        if self._settings.model.bind is None:
+            open_door(self._settings.model.socket)
+
     def _turn(self) -> None:
-        timeout = None
+        timeout = self._template.waits_s
+        if timeout == 0:
+            self._go_cold(f"it took longer than {self._settings.warm_s:g} s")
         if self._kill_at is not None:
             timeout = max(0.0, self._kill_at - time.monotonic()) or 0.1
             if time.monotonic() >= self._kill_at:
@@ -134,6 +170,8 @@ class Node:
         self._kill_at = time.monotonic() + STOP_S
         self._unwatch(self._listener.fileno())
         self._listener.close()
+        self._unwatch(self._template.fd)
+        self._template.end()
         if self._settings.model.bind is None:
             self._settings.model.socket.unlink(missing_ok=True)
         for child in self._children.values():
@@ -163,52 +201,49 @@ class Node:
             self._listen_to(child)
 
     def _fork(self, conn: socket.socket) -> Child:
-        board = Board()
+        board = self._boards.take()
         pipes: list[int] = []
         try:
             for _ in range(2):
                 pipes += os.pipe()
-            pid = os.fork()
+            pid = self._born(conn, board, pipes)
         except OSError:
             for fd in pipes:
                 os.close(fd)
-            board.close()
+            self._boards.give(board)
             raise
-        if pid == 0:
-            self._become(conn, board, pipes)
         out, out_end, err, err_end = pipes
         os.close(out_end)
         os.close(err_end)
         return Child(pid, conn, board, [Lines(out, "o"), Lines(err, "e")])
 
-    def _become(self, conn: socket.socket, board: Board, pipes: list[int]) -> None:
-        """In the child: leave everything of the parent's, be a worker, never return."""
-        try:
-            os.setsid()
-            self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            # What loses its own parent comes to the worker while that lives, so what comes to us is to end.
-            self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
-            if os.getppid() != self._pid:
-                os._exit(1)
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            os.dup2(pipes[1], 1)
-            os.dup2(pipes[3], 2)
-            null = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(null, 0)
-            for fd in (*pipes, null, self._wake, self._waker):
-                os.close(fd)
-            self._epoll.close()
-            self._listener.close()
-            for child in self._children.values():
-                child.close()
-            worker.live(conn, board, self._settings)
-        except BaseException:  # noqa: BLE001 -- this process must not go on as a second parent
-            traceback.print_exc()
-        finally:
-            os._exit(1)
+    def _born(self, conn: socket.socket, board: Board, pipes: list[int]) -> int:
+        """The number of the new worker, out of the template if that can."""
+        out, out_end, err, err_end = pipes
+        if self._template.is_ready:
+            pid = self._template.fork(conn, board, [out_end, err_end])
+            if pid:
+                return pid
+            self._go_cold("the process that had them forks no more")
+        pid = os.fork()
+        if pid == 0:
+
+            def close() -> None:
+                os.close(out)
+                os.close(err)
+                self._leave()
+
+            birth.become(conn, board, [out_end, err_end], self._settings, self._pid, close)
+        return pid
+
+    def _leave(self) -> None:
+        """In a forked process: close what is the node's."""
+        for fd in (self._wake, self._waker):
+            os.close(fd)
+        self._epoll.close()
+        self._listener.close()
+        for child in self._children.values():
+            child.close()
 
     def _hung_up(self, child: Child) -> None:
         """The caller is gone: so is the worker, whatever it does."""
@@ -228,9 +263,17 @@ class Node:
             child = self._children.pop(found.si_pid, None)
             if child is not None:
                 child.signal(signal.SIGKILL)  # whom it left behind
+            elif found.si_pid == self._template.pid:
+                self._template_ended(found)
             _, status = os.waitpid(found.si_pid, 0)
             if child is not None:
                 self._bury(child, os.waitstatus_to_exitcode(status))
+
+    def _template_ended(self, found: os.waitid_result) -> None:
+        if self._template.fd >= 0:  # else the node ended it
+            code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            self._go_cold(f"the process that had them ended with exit {code}")
+        self._template.pid = 0
 
     def _end_orphans(self) -> None:
         """What left the group of a worker before that died, and so survived it."""
@@ -240,7 +283,7 @@ class Node:
         except OSError:  # not every kernel lists them; the end of the container is theirs too
             return
         for pid in pids:
-            if pid not in self._children:
+            if pid not in self._children and pid != self._template.pid:
                 with contextlib.suppress(PermissionError):
                     os.kill(pid, signal.SIGKILL)  # not yet reaped, so the number is its own
 
@@ -255,6 +298,7 @@ class Node:
                 self._printer.say(said)
             child.forget_caller()
         child.close()
+        self._boards.give(child.board)
 
     def _listen_to(self, child: Child) -> None:
         for lines in child.outputs:

@@ -179,3 +179,18 @@ def children_of(pid: int) -> list[int]:
                 if (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(pid):
                     found.append(int(folder.name))
     return found
+
+
+def rss(pid: int) -> int:
+    """KiB."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.split("VmRSS:")[1].split()[0])
+
+
+def descriptors(pid: int) -> list[str]:
+    """What each stands for; one closed between listing and reading is none."""
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(fd.readlink()))
+    return sorted(found)

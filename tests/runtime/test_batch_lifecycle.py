@@ -6,12 +6,10 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
-from .batch_client import alive, children_of, wait_until
+from .batch_client import alive, children_of, descriptors, rss, wait_until
 
 SCRIPT = """
 import ctypes, multiprocessing, os, subprocess, sys, threading, time
@@ -308,18 +306,3 @@ def test_a_stale_socket_is_replaced(nodes):
             return False
 
     wait_until(answers)
-
-
-def rss(pid):
-    """KiB."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return int(text.split("VmRSS:")[1].split()[0])
-
-
-def descriptors(pid):
-    """What each stands for; one closed between listing and reading is none."""
-    found = []
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            found.append(str(fd.readlink()))
-    return sorted(found)
