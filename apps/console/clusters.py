@@ -17,13 +17,9 @@ from apps.compute.quantities import cores, gib
 from apps.console import batch_verbs, html
 from apps.console.base import ConsoleAdmin, Detail, Table, about, counted
 from apps.console.batch import deployments_table
-from apps.console.jobs import jobs_table
+from apps.console.jobs import host_link, jobs_table
 from apps.console.serving import operations_table
 from apps.console.site import site
-
-
-def host_link(node: Node) -> Any:
-    return html.link(Host(name=node.host)) if node.host else html.NONE
 
 
 def nodes_table(rows: Any, *, of_host: bool = False) -> Table:
@@ -60,13 +56,11 @@ class Clusters(ConsoleAdmin):
         "size",
         "tier_word",
         "created",
-        "tools",
     )
     list_filter = ("state", "tier", "instance_type", "workspace")
     search_fields = ("name", "workspace__name", "instance_type", "created_by__username")
     ordering = ("workspace__name", "name")
     verbs = (batch_verbs.ShrinkCluster, batch_verbs.DeleteCluster)
-    row_verbs = (batch_verbs.ShrinkCluster,)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         rows = super().get_queryset(request).select_related("workspace", "created_by")

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.batch.enums import JobType, MiniBatchState
-from apps.batch.models import Job
+from apps.batch.models import Host, Job, Node
 from apps.console import html
 from apps.console.base import RECENT, ConsoleAdmin, Detail, Table, about
 from apps.console.batch_verbs import CancelJob, DeleteJob
@@ -27,6 +27,10 @@ def progress(row: Job) -> Any:
     if not row.failed:
         return text
     return html.state("failed", _("%(text)s, %(count)s failed") % {"text": text, "count": row.failed})
+
+
+def host_link(node: Node) -> Any:
+    return html.link(Host(name=node.host)) if node.host else html.NONE
 
 
 def jobs_table(rows: QuerySet[Job], title: str = "") -> Table:
@@ -151,7 +155,7 @@ class Jobs(ConsoleAdmin):
                     _("Nodes"),
                     (_("Node"), _("State"), _("Host")),
                     [
-                        (html.link(each), html.state(each.tone, each.get_state_display()), html.mono(each.host))
+                        (html.link(each), html.state(each.tone, each.get_state_display()), host_link(each))
                         for each in row.nodes.all()
                     ],
                     empty=_("No node works on it."),

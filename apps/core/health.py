@@ -79,6 +79,11 @@ class Finding:
     seen: datetime | None = None
 
     @property
+    def word(self) -> str:
+        words = {"ok": _("Fine"), "idle": _("Not used"), "degraded": _("Needs a look")}
+        return words.get(self.tone) or _("Failed")
+
+    @property
     def fine(self) -> bool:
         return self.tone in {"ok", "idle"}
 

@@ -8,7 +8,6 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from apps.core import health
-from apps.core.errors import Problem
 from tests.batch.parts import make_batch_deployment, make_batch_endpoint, make_cluster, make_job, make_node
 from tests.factories import make_host
 
@@ -55,10 +54,8 @@ def test_jobs_that_no_host_can_take_are_told_of(workspace):
 
 def test_a_cluster_that_gets_no_node_says_why_while_jobs_wait(workspace):
     make_host("here")
-    problem = Problem("no-capacity", amount="memory", needed="64 GiB", free="2 GiB").as_json()
-    cluster = make_cluster(
-        workspace, waiting={**problem, "message": "No room for 64 GiB.", "next": "Take a smaller one."}
-    )
+    why = {"code": "no-capacity", "message": "No room for 64 GiB.", "next": "Take a smaller one."}
+    cluster = make_cluster(workspace, waiting=why)
     assert "cluster lab/cpu" not in found()  # nobody waits for it
     make_job(make_batch_deployment(make_batch_endpoint(workspace), cluster=cluster), parts=1, state="Queued")
     waits = found()["cluster lab/cpu"]

@@ -80,7 +80,7 @@ def test_names_of_other_workspaces_are_not_mixed_in(it, job, people):
     from apps.accounts.models import Workspace
     from apps.core import audit
 
-    other = Workspace.objects.create(name="other")
+    other = Workspace.objects.create(name="elsewhere")
     for where, action in ((job.workspace, "cluster.here"), (other, "cluster.there")):
         audit.record(people["ada"], action, workspace=where.name, target=job.cluster.topic)
         Operation.objects.create(kind=f"op.{where}", workspace=where.name, target=job.cluster.topic, lock=where.name)
@@ -88,7 +88,7 @@ def test_names_of_other_workspaces_are_not_mixed_in(it, job, people):
     assert "cluster.here" in page
     assert "op.lab" in page
     assert "cluster.there" not in page
-    assert "op.other" not in page
+    assert "op.elsewhere" not in page
 
 
 def test_a_host_is_alive_or_lost(it, world):
