@@ -76,6 +76,18 @@ def test_a_cluster_that_waits_says_why(it, job):
     assert "Waiting for room" in it.get("/console/batch/cluster/").content.decode()
 
 
+def test_the_workspace_and_the_instance_type_lead_to_the_cluster(it, job, workspace):
+    for page in (text(it, workspace), it.get("/console/compute/instancetype/small/").content.decode()):
+        assert html.address(job.cluster) in page
+    assert html.address(job.endpoint) in text(it, workspace)
+
+
+def test_long_times_are_told_in_hours():
+    now = timezone.now()
+    assert html.took(now - timedelta(hours=2, minutes=5), now) == "2 h 5 min"
+    assert html.lasts(None, None) == html.NONE
+
+
 def test_names_of_other_workspaces_are_not_mixed_in(it, job, people):
     from apps.accounts.models import Workspace
     from apps.core import audit
