@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from pathlib import Path
 from cli import checks, client, jobs, parts
 from cli.home import Home, HomeError
 from cli.up import Ports, UpError, down, running_pid, up
+
+FINDINGS_S = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: C901, PLR0911 -- one return per command
@@ -117,7 +120,29 @@ def doctor(home: Home) -> int:
     report = health(home)
     for name, part in (report or {"parts": {}})["parts"].items():
         print(f"  {'ok  ' if part['up'] else 'FAIL'} {name} {part.get('detail', '')}".rstrip())
-    return 0 if report and report["up"] and all(each.fine for each in found) else 1
+    beside = findings(home)
+    return 0 if report and report["up"] and beside and all(each.fine for each in found) else 1
+
+
+def findings(home: Home) -> bool:
+    """Print what is so beside the parts (container engine, worker hosts); whether all of it is fine."""
+    argv = [sys.executable, "manage.py", "findings"]
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=parts.SOURCE,
+            env=parts.environment_of(home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=FINDINGS_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"  FAIL what lies beside the parts was not told within {FINDINGS_S} s")
+        return False
+    print(done.stdout, end="")
+    return done.returncode == 0
 
 
 def show_log(home: Home, part: str, *, lines: int, follow: bool) -> int:

@@ -237,6 +237,36 @@ def make_world(workspace, actor=None):
     }
 
 
+def make_node(cluster, name="cpu-1", **values):
+    from apps.batch.models import Node
+
+    values = {"cpu_milli": 100, "mem_bytes": 2**20, "state": "idle", "idle_since": timezone.now()} | values
+    return Node.objects.create(cluster=cluster, name=name, **values)
+
+
+def make_host(name="worker-1", **values):
+    from apps.batch.models import Host
+
+    values = {"cpu_milli": 4000, "mem_bytes": 8 * 2**30, "seen_at": timezone.now()} | values
+    return Host.objects.create(name=name, **values)
+
+
+def make_component(workspace, name="step", version="1", **values):
+    from apps.registry.models import Component, ComponentVersion
+
+    asset, _ = Component.objects.get_or_create(workspace=workspace, name=name)
+    values = {"type": "command", "spec": {"command": "echo hi"}} | values
+    return ComponentVersion.objects.create(asset=asset, version=version, **values)
+
+
+def make_datastore(workspace, name="lake", **values):
+    from apps.registry.models import Datastore
+
+    values = {"type": "S3", "settings": {"bucketName": "lake", "region": "eu-central-1"}} | values
+    values.setdefault("credentials", '{"credentialsType": "AccountKey", "accessKeyId": "AKIA1", "key": "hush-hush"}')
+    return Datastore.objects.create(workspace=workspace, name=name, **values)
+
+
 def make_build(*, requirements="scikit-learn==1.5.0", used=None, size=3 * 2**20, state="succeeded", on_disk=True):
     """An environment on disk, with one file; `used`: when it was last asked for."""
     from pathlib import Path
@@ -282,8 +312,13 @@ def make_console_world(workspace, people):
     made = make_world(workspace, people["olga"])
     made["build"] = make_build()
     audit.record(people["olga"], "test.done", workspace=workspace.name, target="online-endpoint/flowers", why="because")
+    job = made["job"]
     return {
         **made,
+        "host": make_host(seen_at=timezone.now() - timedelta(hours=1)),
+        "node": make_node(job.cluster, state="running", host="worker-1", job=job, idle_since=None),
+        "component": make_component(workspace),
+        "datastore": make_datastore(workspace),
         "workspace": workspace,
         "people": people,
         "user": people["dan"],

@@ -6,4 +6,4 @@ class BatchConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from apps.batch import operations, provisioning, reconcile  # noqa: F401, PLC0415 -- registers handlers and jobs
+        from apps.batch import health, operations, provisioning, reconcile  # noqa: F401, PLC0415 -- register their part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 from django.conf import settings as live
 from django.db import models
@@ -20,6 +21,7 @@ from apps.batch.enums import (
     OutputAction,
     ProvisioningState,
 )
+from apps.core.health import SILENT_S
 from apps.registry.models import CodeVersion, ComponentVersion, EnvironmentVersion, ModelVersion
 
 STEP_MARK = 0x6B1F1C6A7A10  # what the id of a job's one step differs by from the job's own
@@ -68,6 +70,10 @@ class Cluster(Tracked):
     @property
     def topic(self) -> str:
         return f"cluster/{self.name}"
+
+    @property
+    def tone(self) -> str:
+        return "degraded" if self.waiting else ProvisioningState(self.state).tone
 
     @property
     def low_priority(self) -> bool:
@@ -277,7 +283,7 @@ class MiniBatch(models.Model):
 
 
 class Host(models.Model):
-    """A machine whose worker runs nodes. `seen_at` is renewed every few seconds."""
+    """A machine whose worker runs nodes. `seen_at` is renewed every second; the row goes when the worker stops."""
 
     name = models.CharField(max_length=60, primary_key=True)
     cpu_milli = models.PositiveIntegerField()
@@ -286,6 +292,11 @@ class Host(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def lost(self) -> bool:
+        """Whether it died or is cut off: a worker that is stopped takes its row along."""
+        return self.seen_at < timezone.now() - timedelta(seconds=SILENT_S)
 
 
 class Node(models.Model):

@@ -88,7 +88,7 @@ class Models(ConsoleAdmin):
                     [(html.link(each), html.state(each.tone, each.get_state_display())) for each in users],
                     empty=_("Deployed nowhere."),
                 ),
-                about(f"model/{row}"),
+                about(f"model/{row}", workspace=row.asset.workspace.name),
             ),
         )
 

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 from django.contrib.admin import ShowFacets, SimpleListFilter, display
 from django.contrib.admin.utils import unquote
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
@@ -241,5 +242,13 @@ def audit_table(rows: QuerySet[AuditRecord], **query: str) -> Table:
     )
 
 
-def about(target: str) -> Table:
-    return audit_table(AuditRecord.objects.filter(target=target), target=target)
+def about(target: str, *, workspace: str = "") -> Table:
+    """`workspace`: for names that are unique only in one."""
+    named = {"target": target, "workspace": workspace} if workspace else {"target": target}
+    return audit_table(AuditRecord.objects.filter(**named), **named)
+
+
+def counted(rows: QuerySet[Any], key: str) -> Any:
+    """How many of these rows each row of a list has, for `annotate`; `key`: their field with its primary key."""
+    found = rows.order_by().filter(**{key: OuterRef("pk")}).values(key).annotate(count=Count("pk")).values("count")
+    return Coalesce(Subquery(found), 0)

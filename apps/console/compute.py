@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import Workspace
+from apps.batch.models import Cluster
 from apps.compute import domain as compute
 from apps.compute.domain import Ledger, Line
 from apps.compute.models import ComputeTarget, InstanceType, Reservation
@@ -85,6 +86,7 @@ class InstanceTypes(ConsoleAdmin):
 
     def detail(self, row: Any) -> Detail:
         users = OnlineDeployment.objects.filter(instance_type__iexact=row.name).select_related("endpoint__workspace")
+        clusters = Cluster.objects.filter(instance_type__iexact=row.name).select_related("workspace")
         return Detail(
             title=row.name,
             state=self.offered(row),
@@ -104,6 +106,12 @@ class InstanceTypes(ConsoleAdmin):
                     (_("Deployment"), _("Workspace")),
                     [(html.link(each), html.link(each.endpoint.workspace)) for each in users],
                     empty=_("No deployment uses it."),
+                ),
+                Table(
+                    _("Clusters"),
+                    (_("Cluster"), _("Workspace")),
+                    [(html.link(each), html.link(each.workspace)) for each in clusters],
+                    empty=_("No cluster uses it."),
                 ),
                 about(f"instance-type/{row.name}"),
             ),

@@ -13,7 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
+from django.utils.timezone import localtime, now
 
 NONE = "–"  # noqa: RUF001 -- the sign for "nothing" on every page
 
@@ -48,7 +48,14 @@ def took(start: datetime | None, end: datetime | None) -> str:
     seconds = (end - start).total_seconds()
     if seconds < 60:  # noqa: PLR2004
         return f"{seconds:.1f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    if seconds < 3600:  # noqa: PLR2004
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"
+
+
+def lasts(start: datetime | None, end: datetime | None) -> str:
+    """How long something took, or takes by now."""
+    return took(start, end or now())
 
 
 def address(row: Model, page: str = "change") -> str:

@@ -35,9 +35,24 @@ def groups(_request: HttpRequest) -> list[dict[str, Any]]:
             ],
         },
         {
+            "title": _("Batch"),
+            "items": [
+                _item(_("Batch endpoints"), "split", "batch_batchendpoint_changelist"),
+                _item(_("Batch deployments"), "package", "batch_batchdeployment_changelist"),
+                _item(_("Jobs"), "list-restart", "batch_job_changelist"),
+                _item(_("Schedules"), "clock", "batch_schedule_changelist"),
+                _item(_("Clusters"), "boxes", "batch_cluster_changelist"),
+                _item(_("Nodes"), "cpu", "batch_node_changelist"),
+                _item(_("Hosts"), "monitor", "batch_host_changelist"),
+            ],
+        },
+        {
             "title": _("Assets"),
             "items": [
                 _item(_("Models"), "box", "registry_modelversion_changelist"),
+                _item(_("Data assets"), "folder", "registry_dataversion_changelist"),
+                _item(_("Datastores"), "folder-open", "registry_datastore_changelist"),
+                _item(_("Components"), "braces", "registry_componentversion_changelist"),
                 _item(_("Environments"), "layers", "builds_build_changelist"),
                 _item(_("Caches"), "hard-drive", "caches"),
             ],

@@ -15,6 +15,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from apps.accounts.models import User, Workspace
+from apps.batch.enums import JobState
+from apps.batch.models import BatchEndpoint, Job
 from apps.builds import prune
 from apps.builds.uv import UvError
 from apps.console import facts, html
@@ -118,6 +120,7 @@ def index(request: HttpRequest, site: ConsoleSite) -> HttpResponse:
         title=_("Overview"),
         parts=parts,
         up=all(part.up for part in parts),
+        findings=[each for each in health.findings() if not each.fine],
         isolation=facts.isolation(),
         disk=facts.disk_use(),
         certificate=facts.certificate(),
@@ -129,6 +132,8 @@ def index(request: HttpRequest, site: ConsoleSite) -> HttpResponse:
             (_("Workspaces"), Workspace.objects.count(), html.listing(Workspace)),
             (_("Endpoints"), OnlineEndpoint.objects.count(), html.listing(OnlineEndpoint)),
             (_("Deployments"), OnlineDeployment.objects.count(), html.listing(OnlineDeployment)),
+            (_("Batch endpoints"), BatchEndpoint.objects.count(), html.listing(BatchEndpoint)),
+            (_("Jobs under way"), Job.objects.filter(state__in=JobState.live()).count(), html.listing(Job)),
         ],
     )
 
@@ -142,6 +147,7 @@ def health_page(request: HttpRequest, site: ConsoleSite) -> HttpResponse:
         title=_("Health"),
         parts=parts,
         up=all(part.up for part in parts),
+        findings=health.findings(),
         isolation=facts.isolation(),
         disk=facts.disk_use(),
         certificate=facts.certificate(),

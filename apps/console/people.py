@@ -173,19 +173,21 @@ class Workspaces(ConsoleAdmin):
                     ],
                     empty=_("Nobody is a member. Administrators may do everything here all the same."),
                 ),
-                Table(
-                    _("Endpoints"),
-                    (_("Endpoint"), _("State"), _("Created")),
-                    [
-                        (html.link(each), html.state(each.tone, each.get_state_display()), html.ago(each.created_at))
-                        for each in endpoints
-                    ],
-                    empty=_("No endpoints."),
-                ),
+                made_table(_("Endpoints"), endpoints, _("No endpoints.")),
+                made_table(_("Batch endpoints"), row.batch_endpoints.all(), _("No batch endpoints.")),
+                made_table(_("Clusters"), row.clusters.all(), _("No clusters.")),
                 quota,
                 audit_table(AuditRecord.objects.filter(workspace=row.name), workspace=row.name),
             ),
         )
+
+
+def made_table(title: str, rows: Any, empty: str) -> Table:
+    """What was made in a workspace."""
+    cells = [
+        (html.link(each), html.state(each.tone, each.get_state_display()), html.ago(each.created_at)) for each in rows
+    ]
+    return Table(title, (_("Name"), _("State"), _("Created")), cells, empty)
 
 
 class Memberships(ConsoleAdmin):

@@ -5,7 +5,17 @@ from __future__ import annotations
 from django.urls import path
 from django.views.generic import RedirectView
 
-from apps.console import assets, compute, people, serving, system  # noqa: F401 -- they register their lists
+from apps.console import (  # noqa: F401 -- they register their lists
+    assets,
+    batch,
+    clusters,
+    compute,
+    data,
+    jobs,
+    people,
+    serving,
+    system,
+)
 from apps.console.site import site
 
 urlpatterns = [

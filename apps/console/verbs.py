@@ -113,6 +113,13 @@ class RowVerb(Verb):
         return html.address(self.row)
 
 
+class LastVerb(RowVerb):
+    """A verb after which the row is not there any more; the list is shown."""
+
+    def back(self) -> str:
+        return html.listing(type(self.row))
+
+
 class Confirmed(forms.CharField):
     """The exact name must be typed."""
 

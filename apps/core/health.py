@@ -1,5 +1,8 @@
 """Whether every part is up: the one place that asks. `/healthz`, `portway status` and the console show what it finds.
 
+Beside the parts there are findings (the container engine, worker hosts, work that nobody can take), which take nothing
+down: `portway doctor` and the console show them.
+
 An app registers the check of its part. What a check raises may name paths and addresses, so `/healthz` shows only the
 kind of the error; the console shows all of it.
 """
@@ -21,6 +24,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from apps.core.models import Lease
 
@@ -61,7 +65,31 @@ class Silent(Exception):  # noqa: N818 -- a condition, not a defect
         super().__init__("has not been heard of")
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What is so with something that is no part of Portway, but without which some work stands still.
+
+    `tone`: ok; idle when it is not there and need not be; degraded or failed, and `advice` says what to do.
+    """
+
+    name: str
+    tone: str
+    text: str
+    advice: str = ""
+    seen: datetime | None = None
+
+    @property
+    def word(self) -> str:
+        words = {"ok": _("Fine"), "idle": _("Not used"), "degraded": _("Needs a look")}
+        return words.get(self.tone) or _("Failed")
+
+    @property
+    def fine(self) -> bool:
+        return self.tone in {"ok", "idle"}
+
+
 _checks: dict[str, Callable[[], Found]] = {}
+_looks: dict[str, Callable[[], list[Finding]]] = {}
 
 
 def check(name: str) -> Callable[[Callable[[], Found]], Callable[[], Found]]:
@@ -87,6 +115,28 @@ def _ask(name: str, function: Callable[[], Found]) -> Part:
         found = Found(seen=getattr(problem, "seen", None))
         error, reason = type(problem).__name__, str(problem)[:300]
     return Part(name, not error, found, (time.monotonic() - began) * 1000, error, reason)
+
+
+def look(name: str) -> Callable[[Callable[[], list[Finding]]], Callable[[], list[Finding]]]:
+    """Register who knows about something beside the parts; it may raise anything when that cannot be asked."""
+
+    def register(function: Callable[[], list[Finding]]) -> Callable[[], list[Finding]]:
+        _looks[name] = function
+        return function
+
+    return register
+
+
+def findings() -> list[Finding]:
+    """What `portway doctor` and the console say beside the parts. Names and reasons are for administrators."""
+    found: list[Finding] = []
+    for name, function in _looks.items():
+        try:
+            found += function()
+        except Exception as problem:  # noqa: BLE001 -- as for parts
+            advice = _("See the log of the web part.")
+            found.append(Finding(name, "failed", f"{type(problem).__name__}: {problem}"[:300], advice))
+    return found
 
 
 def started(pid: int) -> datetime | None:

@@ -204,6 +204,12 @@ class Datastore(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def place(self) -> str:
+        """Where it is, in a few words; nothing of it is secret."""
+        words = [self.settings.get(key) for key in ("endpoint", "accountName", "containerName", "bucketName", "prefix")]
+        return " / ".join(str(each) for each in words if each)
+
 
 class Upload(models.Model):
     """Content that was sent and may be registered: the only way a caller can name a tree."""

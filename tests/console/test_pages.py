@@ -19,11 +19,20 @@ from apps.console import base, html
 from apps.core import audit
 from apps.core.models import AuditRecord, Limit, Operation
 from tests.factories import (
+    make_batch_deployment,
     make_build,
+    make_cluster,
+    make_component,
+    make_data,
+    make_datastore,
     make_deployment,
     make_endpoint,
+    make_host,
+    make_job,
     make_model,
+    make_node,
     make_operation,
+    make_schedule,
 )
 
 LISTS = (
@@ -36,6 +45,16 @@ LISTS = (
     "compute/replica",
     "core/operation",
     "registry/modelversion",
+    "registry/dataversion",
+    "registry/datastore",
+    "registry/componentversion",
+    "batch/batchendpoint",
+    "batch/batchdeployment",
+    "batch/job",
+    "batch/schedule",
+    "batch/cluster",
+    "batch/node",
+    "batch/host",
     "builds/build",
     "compute/instancetype",
     "compute/computetarget",
@@ -63,6 +82,13 @@ def grow(name, people):
     make_deployment(endpoint, "blue", model=model)
     make_operation(endpoint, state="succeeded", actor=user)
     make_build()
+    batch = make_batch_deployment(workspace, f"{name}-b", model=model, cluster=make_cluster(workspace, name))
+    job = make_job(batch, created_by=user)
+    make_node(batch.cluster, f"{name}-1", job=job, host=make_host(name).name)
+    make_schedule(batch.endpoint, modified_by=user, last_job=job, last_at=job.started_at)
+    make_data(workspace, created_by=user)
+    make_datastore(workspace, created_by=user)
+    make_component(workspace, created_by=user)
     audit.record(user, "test.done", workspace=name, target=name)
 
 
@@ -93,6 +119,17 @@ def test_hostile_text_is_shown_as_text_everywhere(it, world, people):
     Operation.objects.update(target=HOSTILE, workspace=HOSTILE, kind=HOSTILE[:64])
     AuditRecord.objects.update(action=HOSTILE[:64], target=HOSTILE, workspace=HOSTILE, detail={HOSTILE: HOSTILE})
     type(world["build"]).objects.update(requirements=HOSTILE, lock=HOSTILE, log=HOSTILE, python="<b>")
+    job = world["job"]
+    for row in (job.endpoint, job.deployment):
+        type(row).objects.filter(pk=row.pk).update(name=HOSTILE[:32], error={"message": HOSTILE, "fault": "user"})
+    type(job).objects.update(display_name=HOSTILE, endpoint_name=HOSTILE[:32], error={"message": HOSTILE})
+    type(job.cluster).objects.update(name=HOSTILE[:32], instance_type=HOSTILE, waiting={"message": HOSTILE})
+    type(world["node"]).objects.update(name=HOSTILE[:40], host=HOSTILE)
+    type(world["host"]).objects.update(name=HOSTILE)
+    type(world["schedule"]).objects.update(name=HOSTILE, cron=HOSTILE, time_zone="<b>", last_error={"message": HOSTILE})
+    type(world["data"]).objects.update(version=HOSTILE, uri=HOSTILE)
+    type(world["component"]).objects.update(version=HOSTILE, display_name=HOSTILE)
+    type(world["datastore"]).objects.update(name=HOSTILE, settings={"bucketName": HOSTILE, "prefix": HOSTILE})
     pages = [f"/console/{name}/" for name in LISTS] + ["/console/", "/console/health/", "/console/caches/"]
     pages += [f"/console/{name}/?q={HOSTILE}&who={HOSTILE}" for name in LISTS]
     pages += ["/console/builds/build/prune/", "/console/core/auditrecord/?action=%3Cscript%3E&since=%3Cb%3E"]
@@ -112,7 +149,7 @@ def test_no_secret_is_ever_on_a_page(it, world, people):
 
     _, token = domain.create_token(user=people["dan"], name="laptop")
     digests = set(PersonalToken.objects.values_list("digest", flat=True))
-    secrets = {token, *digests, *keys_of("flowers").values(), people["dan"].password}
+    secrets = {token, "AKIA1", "hush-hush", *digests, *keys_of("flowers").values(), people["dan"].password}
     for name in LISTS:
         listed = it.get(f"/console/{name}/").content.decode()
         for link in re.findall(rf'href="(/console/{name}/[^/"?]+/)"', listed):

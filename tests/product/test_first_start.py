@@ -91,6 +91,8 @@ def test_status_and_logs_and_doctor_and_sdk_env(first):
     assert first.command("logs", "controller", "-n", "5").returncode == 0
     doctor = first.command("doctor")
     assert "ok   database" in doctor.stdout
+    assert "container engine" in doctor.stdout
+    until(lambda: "ok   batch host" in first.command("doctor").stdout, 30, "the sign of life of this host")
     exports = first.command("sdk-env")
     assert exports.returncode == 0
     assert f"https://localhost:{first.tls}/msi/token" in exports.stdout

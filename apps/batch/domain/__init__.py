@@ -10,6 +10,7 @@ from apps.batch.domain.deployments import (
 )
 from apps.batch.domain.endpoints import BatchEndpointSpec, create_endpoint, delete_endpoint, update_endpoint
 from apps.batch.domain.jobs import cancel, invoke, retry_failed
+from apps.batch.domain.operators import forget_host, give_back_idle, stop_node
 from apps.batch.domain.records import JobChange, delete_job, update_job
 from apps.batch.domain.schedules import (
     ScheduleSpec,
@@ -41,11 +42,14 @@ __all__ = [
     "delete_schedule",
     "deployment_spec_of",
     "enable_schedule",
+    "forget_host",
+    "give_back_idle",
     "invoke",
     "preempt_node",
     "retry_failed",
     "schedule_spec_of",
     "settings_of",
+    "stop_node",
     "update_cluster",
     "update_deployment",
     "update_endpoint",

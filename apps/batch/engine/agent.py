@@ -203,6 +203,7 @@ class Agent:
             runner.join(timeout=10)
         for node in Node.objects.filter(holder=self.holder).select_related("cluster__workspace"):
             nodes.lose(node, "its host stopped")
+        Host.objects.filter(name=self.name).delete()  # it left; only one that died is shown as lost
 
 
 def _alive(holder: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -208,15 +208,28 @@ def _shrink(cluster: Cluster, wanted: int) -> None:
     if cluster.state == ProvisioningState.DELETING:
         spare = cluster.nodes.count()
     long_ago = now - timedelta(seconds=cluster.idle_s if cluster.state != ProvisioningState.DELETING else 0)
-    idle = cluster.nodes.filter(job=None, state=NodeState.IDLE, idle_since__lte=long_ago).order_by("idle_since")
-    for node in list(idle[: max(0, spare)]):
-        with transaction.atomic():
-            if Node.objects.select_for_update().filter(pk=node.pk, job=None, state=NodeState.IDLE).exists():
-                remove(node)
+    _give_back(cluster, spare, since=long_ago)
     unborn = cluster.nodes.filter(host="", created_at__lt=now - timedelta(seconds=HOST_WAIT_S))
     for node in unborn:
         remove(node)
         Cluster.objects.filter(pk=cluster.pk).update(waiting=Problem(WAITING).as_json())
+
+
+def _give_back(cluster: Cluster, most: int, *, since: datetime) -> int:
+    """Remove up to `most` nodes that have idled since then, the longest idle first; how many went."""
+    idle = cluster.nodes.filter(job=None, state=NodeState.IDLE, idle_since__lte=since).order_by("idle_since")
+    gone = 0
+    for node in list(idle[: max(0, most)]):
+        with transaction.atomic():
+            if Node.objects.select_for_update().filter(pk=node.pk, job=None, state=NodeState.IDLE).exists():
+                remove(node)
+                gone += 1
+    return gone
+
+
+def shrink_now(cluster: Cluster) -> int:
+    """Give back every idle node that no job wants, whatever the idle time; the minimum stays. How many went."""
+    return _give_back(cluster, cluster.nodes.count() - _wanted(cluster), since=timezone.now())
 
 
 # -- low priority

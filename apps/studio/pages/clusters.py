@@ -72,12 +72,8 @@ class Clusters(Page):
         if state in ProvisioningState.values:
             rows = rows.filter(state=state)
         listed = listing(request, rows, COLUMNS, default="name", states=ProvisioningState.choices)
-        listed.rows = [(each, tone_of(each)) for each in listed.rows]
+        listed.rows = [(each, each.tone) for each in listed.rows]
         return self.page("clusters", listing=listed)
-
-
-def tone_of(cluster: Cluster) -> str:
-    return "degraded" if cluster.waiting else ProvisioningState(cluster.state).tone
 
 
 class ClusterBase(Page):
@@ -92,7 +88,7 @@ class ClusterBase(Page):
         self.cluster = one(clusters_of(self.workspace).filter(name=kwargs["cluster"]), "compute", kwargs["cluster"])
 
     def context(self) -> dict[str, Any]:
-        return {**super().context(), "cluster": self.cluster, "tone": tone_of(self.cluster)}
+        return {**super().context(), "cluster": self.cluster, "tone": self.cluster.tone}
 
 
 class ClusterPage(ClusterBase):

@@ -138,14 +138,8 @@ class Datastores(Page):
         default_datastore(self.workspace)
         rows = Datastore.objects.filter(workspace=self.workspace, name__icontains=query_of(request))
         listed = listing(request, rows, STORE_COLUMNS, default="name")
-        listed.rows = [(each, place_of(each)) for each in listed.rows]
+        listed.rows = [(each, each.place) for each in listed.rows]
         return self.page("datastores", listing=listed)
-
-
-def place_of(store: Datastore) -> str:
-    """Where it is, in a few words; nothing of it is secret."""
-    words = [store.settings.get(key) for key in ("endpoint", "accountName", "containerName", "bucketName", "prefix")]
-    return " / ".join(str(each) for each in words if each)
 
 
 class DatastoreBase(Page):
@@ -160,7 +154,7 @@ class DatastoreBase(Page):
         self.store = one(rows.select_related("workspace", "created_by"), "datastore", kwargs["datastore"])
 
     def context(self) -> dict[str, Any]:
-        return {**super().context(), "store": self.store, "where": place_of(self.store)}
+        return {**super().context(), "store": self.store, "where": self.store.place}
 
     def place(self) -> Location:
         return locations.at(self.store, locations.checked_path(self.folder, "folder"))

@@ -73,6 +73,7 @@ class DockerDriver:
             "required": None,
             "user": self._place().user,
             "engine": info.get("ServerVersion", ""),
+            "storage": info.get("Driver", ""),
             "cgroup_version": int(info.get("CgroupVersion") or 1),
         }
 
