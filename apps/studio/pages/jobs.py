@@ -67,7 +67,8 @@ class Jobs(Page):
             rows = rows.filter(type=kind)
         if endpoint:
             rows = rows.filter(endpoint_name=endpoint)
-        listed = listing(request, rows, COLUMNS, default="-created_at", states=JobState.choices)
+        narrowed = bool(kind or endpoint or "archived" in request.GET)
+        listed = listing(request, rows, COLUMNS, default="-created_at", states=JobState.choices, narrowed=narrowed)
         names = Job.objects.filter(workspace=self.workspace).exclude(endpoint_name="").order_by("endpoint_name")
         return self.page(
             "jobs",
@@ -77,7 +78,6 @@ class Jobs(Page):
             endpoint=endpoint,
             endpoints=names.values_list("endpoint_name", flat=True).distinct()[:200],
             archived="archived" in request.GET,
-            narrowed=listed.filtered or bool(kind or endpoint or "archived" in request.GET),
         )
 
 
