@@ -7,14 +7,10 @@ from typing import Any
 from django.conf import settings
 
 from apps.core.durations import duration
-from apps.studio.ascode import Writer, pruned
+from apps.studio.ascode import Writer, pruned, reference
 
 ACTIONS = {"AppendRow": "append_row", "SummaryOnly": "summary_only"}
 TIERS = {"Dedicated": "dedicated", "LowPriority": "low_priority"}
-
-
-def _reference(version: Any) -> str | None:
-    return f"azureml:{version}" if version else None
 
 
 def _put(verb: str) -> str:
@@ -43,10 +39,10 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
         "endpoint_name": target,
         "type": "model",
         "description": data.get("description"),
-        "model": _reference(data.get("model")),
+        "model": reference(data.get("model")),
         "code_configuration": {"code": "./code", "scoring_script": script} if script else None,
-        "environment": _reference(data.get("environment")),
-        "compute": _reference(data.get("cluster")),
+        "environment": reference(data.get("environment")),
+        "compute": reference(data.get("cluster")),
         "resources": {"instance_count": data.get("instance_count")},
         "settings": {
             "max_concurrency_per_instance": data.get("max_concurrency_per_instance"),
@@ -67,16 +63,16 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
         writer.call("POST", "uploads", form=tuple(f"files=@{each}" for each in data.get("files") or ["code.zip"]))
         uri = {"properties": {"codeUri": "URI_OF_THE_UPLOAD"}}
         writer.call("PUT", f"codes/{target}-{name}/versions/1", uri)
-    model = _reference(data.get("model"))
+    model = reference(data.get("model"))
     body = {
         "tags": data.get("tags"),
         "properties": {
             "description": data.get("description"),
             "model": {"referenceType": "Id", "assetId": model} if model else None,
             "codeConfiguration": code,
-            "environmentId": _reference(data.get("environment")),
+            "environmentId": reference(data.get("environment")),
             "environmentVariables": data.get("environment_variables"),
-            "compute": _reference(data.get("cluster")),
+            "compute": reference(data.get("cluster")),
             "resources": {"instanceCount": data.get("instance_count")},
             "miniBatchSize": data.get("mini_batch_size"),
             "maxConcurrencyPerInstance": data.get("max_concurrency_per_instance"),
@@ -172,61 +168,3 @@ job = client.batch_endpoints.invoke(
 client.jobs.stream(job.name)
 client.jobs.download(name=job.name, output_name="score", download_path="./results")
 """
-
-
-def data(writer: Writer, values: dict[str, Any]) -> None:
-    name, version = values.get("name") or "NAME", values.get("version") or "1"
-    path, kind = values.get("path") or "", str(values.get("type") or "uri_folder")
-    document = {
-        "name": name,
-        "version": version,
-        "type": kind,
-        "path": path or "./data",
-        "description": values.get("description"),
-        "tags": values.get("tags"),
-    }
-    writer.az("data", "create", "-f", writer.file("data.yml", pruned(document)))
-    if not path:
-        writer.call("POST", "uploads", form=("files=@data.zip",))
-    properties = {"dataType": kind, "dataUri": path or "URI_OF_THE_UPLOAD", "description": values.get("description")}
-    writer.call("PUT", f"data/{name}/versions/{version}", {"properties": pruned(properties)})
-
-
-def datastore(writer: Writer, values: dict[str, Any]) -> None:
-    """Secrets are named, never written: the text is copied into files and chats."""
-    name, s3 = values.get("name") or "NAME", values.get("type") == "S3"
-    kind = "AccountKey"
-    secrets = {"key": "SECRET"}
-    if not s3 and values.get("sas_token"):
-        kind, secrets = "Sas", {"sasToken": "SECRET"}
-    if not (values.get("key") or values.get("sas_token")):
-        kind, secrets = "None", {}
-    properties: dict[str, Any] = {
-        "datastoreType": "S3" if s3 else "AzureBlob",
-        "bucketName": values.get("bucket_name") if s3 else None,
-        "region": values.get("region") if s3 else None,
-        "accountName": None if s3 else values.get("account_name"),
-        "containerName": None if s3 else values.get("container_name"),
-        "endpoint": values.get("endpoint"),
-        "prefix": values.get("folder"),
-        "description": values.get("description"),
-        "credentials": {
-            "credentialsType": kind,
-            "accessKeyId": values.get("access_key_id") if s3 and secrets else None,
-            "secrets": {"secretsType": kind, **secrets} if secrets else None,
-        },
-    }
-    if s3:
-        writer.note("S3 has no YAML on Azure: use the request")
-    else:
-        document = {
-            "name": name,
-            "type": "azure_blob",
-            "account_name": values.get("account_name"),
-            "container_name": values.get("container_name"),
-            "endpoint": values.get("endpoint"),
-            "description": values.get("description"),
-            "credentials": {"account_key" if "key" in secrets else "sas_token": "SECRET"} if secrets else None,
-        }
-        writer.az("datastore", "create", "-f", writer.file("datastore.yml", pruned(document)))
-    writer.call("PUT", f"datastores/{name}", {"properties": pruned(properties)})

@@ -16,7 +16,7 @@ from apps.registry.domain import register_data
 from apps.registry.locations import Location
 from apps.registry.models import Data, Datastore, DataVersion
 from apps.registry.queries import data_in, default_datastore
-from apps.studio import ascode_batch
+from apps.studio import ascode_assets
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.browsing import browse, download, show_picture
 from apps.studio.forms.batch import UPLOAD
@@ -126,7 +126,7 @@ class DataCreate(FormPage):
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
         path = data.get("path") if data.get("source") != UPLOAD else ""
-        ascode_batch.data(writer, {**data, "path": path})
+        ascode_assets.data(writer, {**data, "path": path})
         return writer.done()
 
 
@@ -228,5 +228,5 @@ class DatastoreCreate(FormPage):
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode_batch.datastore(writer, data)
+        ascode_assets.datastore(writer, data)
         return writer.done()

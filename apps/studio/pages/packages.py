@@ -15,7 +15,7 @@ from apps.builds.packaging.download import download
 from apps.core.errors import Problem
 from apps.registry.enums import ModelType
 from apps.registry.models import ModelVersion
-from apps.studio import ascode
+from apps.studio import ascode_assets
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import PackageForm, routes_of
 from apps.studio.pages.code_files import CodePage
@@ -80,7 +80,7 @@ class ModelPackage(ModelBase, CodePage):
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
         files = [each.name for each in data.get("code") or []]
-        ascode.package(writer, self.version(), {**data, "files": files, "routes": routes_of(data)})
+        ascode_assets.package(writer, self.version(), {**data, "files": files, "routes": routes_of(data)})
         return writer.done()
 
 
