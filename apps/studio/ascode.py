@@ -49,6 +49,10 @@ class Writer:
         where = ["-w", self.workspace, "-g", settings.RESOURCE_GROUP]
         self.commands.append(joined("az ml", [shlex.quote(each) for each in [*words, *where]]))
 
+    def portway(self, *words: str) -> None:
+        """What Azure's commands have no word for."""
+        self.commands.append(joined("portway", [shlex.quote(each) for each in [*words, "-w", self.workspace]]))
+
     def note(self, text: str) -> None:
         self.commands.append(f"# {text}")
 

@@ -87,20 +87,24 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
 
 
 def _retries(data: dict[str, Any]) -> dict[str, Any]:
-    seconds = data.get("timeout_s")
-    return {"maxRetries": data.get("max_retries"), "timeout": duration(seconds * 1000) if seconds else None}
+    """Forms have the timeout in seconds, a job's overrides in milliseconds."""
+    timeout = data.get("timeout_ms") or (data.get("timeout_s") or 0) * 1000
+    return {"maxRetries": data.get("max_retries"), "timeout": duration(timeout) if timeout else None}
+
+
+KINDS = {"UriFolder": "uri_folder", "UriFile": "uri_file"}
 
 
 def job(writer: Writer, data: dict[str, Any]) -> None:
-    """`data`: endpoint, deployment, uri, type (UriFolder or UriFile), output_path and the overrides."""
+    """`data`: endpoint, deployment, what `_invocation` takes; `files`: whether the data is sent along."""
     target, name = data.get("endpoint") or "ENDPOINT", data.get("deployment")
-    uri = data.get("uri") or ("./input" if data.get("files") else "INPUT")
-    folder = data.get("type") != "UriFile"
-    inner = {"type": "uri_folder" if folder else "uri_file", "path": uri}
-    file = writer.file("inputs.yml", {"inputs": {"data": inner}})
+    inputs = {key: _on_file(each, data) for key, each in data["inputs"].items()}
+    file = writer.file("inputs.yml", {"inputs": inputs})
     words = ["batch-endpoint", "invoke", "-n", target, *(["-d", name] if name else []), "--file", file]
+    outputs = data.get("outputs") or {}
+    score = outputs.get("score", {}).get("uri") if list(outputs) == ["score"] else None
     options = [
-        ("--output-path", data.get("output_path")),
+        ("--output-path", score),
         ("--mini-batch-size", data.get("mini_batch_size")),
         ("--instance-count", data.get("instance_count")),
     ]
@@ -111,24 +115,72 @@ def job(writer: Writer, data: dict[str, Any]) -> None:
         "error_threshold": data.get("error_threshold"),
         "retry_settings.max_retries": data.get("max_retries"),
         "retry_settings.timeout": data.get("timeout_s"),
+        **({} if score else {f"outputs.{key}.path": each["uri"] for key, each in outputs.items()}),
     }
     for key, value in sets.items():
         words += ["--set", f"{key}={value}"] if value not in (None, "") else []
     writer.az(*words)
-    output = data.get("output_path")
+    headers = (f"azureml-model-deployment: {name}",) if name else ()
+    address = f"{settings.BASE_URL}/batch/{target}/jobs"
+    writer.send("POST", address, {"properties": _invocation(data)}, headers=headers)
+
+
+def _on_file(given: dict[str, Any], data: dict[str, Any]) -> Any:
+    """An input as YAML has it."""
+    if given["type"] == "Literal":
+        return given["value"]
+    return {
+        "type": KINDS.get(given["type"], given["type"]),
+        "path": given["uri"] or ("./input" if data.get("files") else "INPUT"),
+    }
+
+
+def _invocation(data: dict[str, Any]) -> dict[str, Any]:
+    """The `properties` of an invocation: inputs and outputs as `JobSpec` has them, and the overrides beside them."""
     properties = {
-        "InputData": {"data": {"JobInputType": "UriFolder" if folder else "UriFile", "Uri": uri}},
-        "OutputData": {"score": {"JobOutputType": "UriFolder", "Uri": output}} if output else None,
+        "InputData": {name: _wire(each, "JobInputType") for name, each in data["inputs"].items()},
+        "OutputData": {name: _wire(each, "JobOutputType") for name, each in (data.get("outputs") or {}).items()},
         "displayName": data.get("display_name"),
+        "experimentName": data.get("experiment_name"),
+        "description": data.get("description"),
+        "tags": data.get("tags"),
+        "properties": data.get("properties"),
         "miniBatchSize": data.get("mini_batch_size"),
         "errorThreshold": data.get("error_threshold"),
         "retrySettings": _retries(data),
         "compute": {"instanceCount": data.get("instance_count")},
         "outputFileName": data.get("output_file_name"),
+        "loggingLevel": data.get("logging_level"),
     }
-    headers = (f"azureml-model-deployment: {name}",) if name else ()
-    address = f"{settings.BASE_URL}/batch/{target}/jobs"
-    writer.send("POST", address, {"properties": pruned(properties)}, headers=headers)
+    return pruned(properties)
+
+
+def _wire(given: dict[str, Any], kind: str) -> dict[str, Any]:
+    uri = given.get("uri") or ("INPUT" if kind == "JobInputType" and given["type"] != "Literal" else None)
+    return {kind: given["type"], "Uri": uri, "Value": given.get("value"), "Mode": given.get("mode")}
+
+
+def schedule(writer: Writer, name: str, spec: dict[str, Any]) -> None:
+    """`spec`: the fields of a `ScheduleSpec`, of `endpoint` the name; `job`: what `_invocation` takes."""
+    name = name or "NAME"
+    definition = {
+        "batchEndpoint": spec.get("endpoint") or "ENDPOINT",
+        "deploymentName": spec.get("deployment"),
+        "properties": _invocation(spec["job"]),
+    }
+    cron, zone = spec.get("cron") or "0 6 * * *", spec.get("time_zone") or "UTC"
+    properties = {
+        "displayName": spec.get("display_name"),
+        "description": spec.get("description"),
+        "tags": spec.get("tags"),
+        "isEnabled": bool(spec.get("enabled")),
+        "trigger": {"triggerType": "Cron", "expression": cron, "timeZone": zone},
+        "action": {"actionType": "InvokeBatchEndpoint", "endpointInvocationDefinition": definition},
+    }
+    body = {"properties": pruned(properties)}
+    writer.note("az ml has no schedules of batch endpoints")
+    writer.portway("schedule", "create", name, "--file", writer.file("schedule.yml", body))
+    writer.call("PUT", f"schedules/{name}", body)
 
 
 def cluster(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> None:

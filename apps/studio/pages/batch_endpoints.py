@@ -106,7 +106,9 @@ class Consume(BatchEndpointPage):
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         writer = Writer(self.workspace.name)
         uri = "azureml://datastores/workspaceblobstore/paths/FOLDER"
-        ascode_batch.job(writer, {"endpoint": self.endpoint.name, "uri": uri})
+        ascode_batch.job(
+            writer, {"endpoint": self.endpoint.name, "inputs": {"data": {"type": "UriFolder", "uri": uri}}}
+        )
         code = writer.done()
         python = ascode_batch.python(self.endpoint.name, uri)
         tabs = [("curl", "curl", code.curl), ("python", "Python", python), ("cli", "CLI", code.cli)]

@@ -115,9 +115,13 @@ class JobCreate(FormPage):
         if not isinstance(chosen, BatchDeployment):
             rows = BatchDeployment.objects.filter(endpoint__workspace=self.workspace).select_related("endpoint")
             chosen = rows.filter(pk=number(str(chosen or ""))).first()
-        uri = data.get("path") if data.get("source") != UPLOAD else ""
+        upload = data.get("source") == UPLOAD
         more = {"endpoint": chosen.endpoint.name, "deployment": chosen.name} if chosen else {"deployment": None}
-        ascode_batch.job(writer, {**data, **more, "uri": uri, "files": data.get("source") == UPLOAD})
+        more["inputs"] = {"data": {"type": "UriFolder", "uri": "" if upload else data.get("path")}}
+        more["outputs"] = (
+            {"score": {"type": "UriFolder", "uri": data["output_path"]}} if data.get("output_path") else {}
+        )
+        ascode_batch.job(writer, {**data, **more, "files": upload})
         return writer.done()
 
 
