@@ -148,6 +148,17 @@ def make_data(workspace, name="tiles", version="1", **values):
     return DataVersion.objects.create(asset=asset, version=version, **values)
 
 
+def make_datastore(workspace, name="bay", **values):
+    from apps.registry.models import Datastore
+
+    values = {
+        "type": "S3",
+        "settings": {"bucketName": "tiles", "endpoint": "https://s3.example.com"},
+        "credentials": '{"credentialsType": "AccountKey", "accessKeyId": "AKIA", "key": "never-shown"}',
+    } | values
+    return Datastore.objects.create(workspace=workspace, name=name, **values)
+
+
 def make_schedule(endpoint, name="nightly", **values):
     from apps.batch.models import Schedule
 
@@ -234,6 +245,7 @@ def make_world(workspace, actor=None):
         "job": job,
         "data": make_data(workspace),
         "schedule": make_schedule(job.endpoint),
+        "datastore": make_datastore(workspace),
     }
 
 

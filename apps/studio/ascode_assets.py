@@ -137,14 +137,14 @@ def data(writer: Writer, values: dict[str, Any]) -> None:
 
 
 def datastore(writer: Writer, values: dict[str, Any]) -> None:
-    """Secrets are named, never written: the text is copied into files and chats."""
+    """Secrets are named, never written: the text is copied into files and chats. `kept`: the type of what stays."""
     name, s3 = values.get("name") or "NAME", values.get("type") == "S3"
     kind = "AccountKey"
     secrets = {"key": "SECRET"}
     if not s3 and values.get("sas_token"):
         kind, secrets = "Sas", {"sasToken": "SECRET"}
-    if not (values.get("key") or values.get("sas_token")):
-        kind, secrets = "None", {}
+    if values.get("kept") or not (values.get("key") or values.get("sas_token")):
+        kind, secrets = values.get("kept") or "None", {}
     properties: dict[str, Any] = {
         "datastoreType": "S3" if s3 else "AzureBlob",
         "bucketName": values.get("bucket_name") if s3 else None,
@@ -154,6 +154,7 @@ def datastore(writer: Writer, values: dict[str, Any]) -> None:
         "endpoint": values.get("endpoint"),
         "prefix": values.get("folder"),
         "description": values.get("description"),
+        "tags": values.get("tags"),
         "credentials": {
             "credentialsType": kind,
             "accessKeyId": values.get("access_key_id") if s3 and secrets else None,
@@ -162,6 +163,8 @@ def datastore(writer: Writer, values: dict[str, Any]) -> None:
     }
     if s3:
         writer.note("S3 has no YAML on Azure: use the request")
+    elif kind != "None" and not secrets:
+        writer.note("az ml cannot leave out secrets that stay: use the request")
     else:
         document = {
             "name": name,
@@ -170,6 +173,7 @@ def datastore(writer: Writer, values: dict[str, Any]) -> None:
             "container_name": values.get("container_name"),
             "endpoint": values.get("endpoint"),
             "description": values.get("description"),
+            "tags": values.get("tags"),
             "credentials": {"account_key" if "key" in secrets else "sas_token": "SECRET"} if secrets else None,
         }
         writer.az("datastore", "create", "-f", writer.file("datastore.yml", pruned(document)))

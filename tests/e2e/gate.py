@@ -73,6 +73,7 @@ PAGES = {
     "studio:data-asset": f"{LAB}/data/tiles",
     "studio:datastores": f"{LAB}/datastores",
     "studio:datastore-create": f"{LAB}/create/datastore",
+    "studio:datastore-edit": f"{LAB}/datastores/bay/edit",
     "studio:datastore": f"{LAB}/datastores/workspaceblobstore",
     "studio:operations": f"{LAB}/operations",
     "studio:operation": f"{LAB}/operations/{{operation}}",

@@ -116,11 +116,13 @@ class JobCreate(FormPage):
             rows = BatchDeployment.objects.filter(endpoint__workspace=self.workspace).select_related("endpoint")
             chosen = rows.filter(pk=number(str(chosen or ""))).first()
         upload = data.get("source") == UPLOAD
-        more = {"endpoint": chosen.endpoint.name, "deployment": chosen.name} if chosen else {"deployment": None}
-        more["inputs"] = {"data": {"type": "UriFolder", "uri": "" if upload else data.get("path")}}
-        more["outputs"] = (
-            {"score": {"type": "UriFolder", "uri": data["output_path"]}} if data.get("output_path") else {}
-        )
+        output = data.get("output_path")
+        more = {
+            "endpoint": chosen.endpoint.name if chosen else "",
+            "deployment": chosen.name if chosen else None,
+            "inputs": {"data": {"type": "UriFolder", "uri": "" if upload else data.get("path")}},
+            "outputs": {"score": {"type": "UriFolder", "uri": output}} if output else {},
+        }
         ascode_batch.job(writer, {**data, **more, "files": upload})
         return writer.done()
 
