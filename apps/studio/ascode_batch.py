@@ -96,9 +96,9 @@ KINDS = {"UriFolder": "uri_folder", "UriFile": "uri_file"}
 
 
 def job(writer: Writer, data: dict[str, Any]) -> None:
-    """`data`: endpoint, deployment, what `_invocation` takes; `files`: whether the data is sent along."""
+    """`data`: endpoint, deployment, what `_invocation` takes; `files`: whether it is sent along; `types` of values."""
     target, name = data.get("endpoint") or "ENDPOINT", data.get("deployment")
-    inputs = {key: _on_file(each, data) for key, each in data["inputs"].items()}
+    inputs = {key: _on_file(key, each, data) for key, each in data["inputs"].items()}
     file = writer.file("inputs.yml", {"inputs": inputs})
     words = ["batch-endpoint", "invoke", "-n", target, *(["-d", name] if name else []), "--file", file]
     outputs = data.get("outputs") or {}
@@ -125,10 +125,10 @@ def job(writer: Writer, data: dict[str, Any]) -> None:
     writer.send("POST", address, {"properties": _invocation(data)}, headers=headers)
 
 
-def _on_file(given: dict[str, Any], data: dict[str, Any]) -> Any:
-    """An input as YAML has it."""
+def _on_file(name: str, given: dict[str, Any], data: dict[str, Any]) -> Any:
+    """An input as YAML has it: a value is called a default there."""
     if given["type"] == "Literal":
-        return given["value"]
+        return {"type": data.get("types", {}).get(name, "string"), "default": given["value"]}
     return {
         "type": KINDS.get(given["type"], given["type"]),
         "path": given["uri"] or ("./input" if data.get("files") else "INPUT"),
@@ -158,6 +158,12 @@ def _invocation(data: dict[str, Any]) -> dict[str, Any]:
 def _wire(given: dict[str, Any], kind: str) -> dict[str, Any]:
     uri = given.get("uri") or ("INPUT" if kind == "JobInputType" and given["type"] != "Literal" else None)
     return {kind: given["type"], "Uri": uri, "Value": given.get("value"), "Mode": given.get("mode")}
+
+
+def _python_input(given: dict[str, Any]) -> str:
+    if given["type"] == "Literal":
+        return f"Input(type='string', default={given['value']!r})"
+    return f"Input(type={KINDS.get(given['type'], given['type'])!r}, path={given['uri']!r})"
 
 
 def schedule(writer: Writer, name: str, spec: dict[str, Any]) -> None:
@@ -207,15 +213,17 @@ def cluster(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> No
     writer.call("PUT", f"computes/{name}", pruned({"tags": data.get("tags"), "properties": properties}))
 
 
-def python(target: str, uri: str) -> str:
+def python(target: str, inputs: dict[str, dict[str, Any]]) -> str:
     """With the official SDK, as its users know it."""
+    made = [f"        {name!r}: {_python_input(each)},\n" for name, each in inputs.items()]
     return f"""\
 from azure.ai.ml import Input, MLClient
 
 client = MLClient.from_config()  # see the API page for the settings
 job = client.batch_endpoints.invoke(
     endpoint_name={target!r},
-    input=Input(type="uri_folder", path={uri!r}),
+    inputs={{
+{"".join(made)}    }},
 )
 client.jobs.stream(job.name)
 client.jobs.download(name=job.name, output_name="score", download_path="./results")

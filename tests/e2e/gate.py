@@ -60,6 +60,7 @@ PAGES = {
     "studio:batch-deployment-delete": f"{FORESTS}/deployments/blue/delete",
     "studio:jobs": f"{LAB}/jobs",
     "studio:job-create": f"{LAB}/create/job?from=job-1",
+    "job of a pipeline": f"{LAB}/create/job?endpoint=rivers",
     "studio:job": JOB,
     "studio:job-mini-batches": f"{JOB}/mini-batches?state=failed",
     "studio:job-mini-batch": f"{JOB}/mini-batches/3",

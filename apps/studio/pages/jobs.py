@@ -97,13 +97,14 @@ class JobPage(Page):
     def context(self) -> dict[str, Any]:
         job = self.job
         model_job = job.type == JobType.SCORING
+        top = model_job or (job.type == JobType.PIPELINE and job.parent_id is None)
         return {
             **super().context(),
             "job": job,
             "tab": self.tab,
             "can_cancel": job.live and job.state not in (JobState.CANCEL_REQUESTED, JobState.FINALIZING),
             "can_retry": model_job and not job.live and job.done < job.total,
-            "can_clone": model_job and bool(job.endpoint_id),
+            "can_clone": top and bool(job.deployment_id),
         }
 
 
