@@ -16,7 +16,7 @@ import yaml
 from django.conf import settings
 
 TOKEN = "$PORTWAY_TOKEN"  # noqa: S105 -- the name of a variable, not a token
-WIDTH = 60  # of the panel that shows it
+WIDTH = 48  # of the panel that shows it
 
 
 @dataclass(frozen=True)
