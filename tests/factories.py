@@ -140,12 +140,48 @@ def make_batch_deployment(workspace, endpoint="forests", name="blue", **values):
     return deployment
 
 
+PIPELINE_INPUTS = {
+    "images": {"type": "uri_folder", "description": "What is scored."},
+    "labels": {"type": "uri_file", "optional": True},
+    "rate": {"type": "number", "min": 0, "max": 1, "default": 0.5},
+    "count": {"type": "integer"},
+    "fast": {"type": "boolean", "default": True},
+    "mode": {"type": "string", "enum": ["append", "replace"], "default": "append"},
+    "note": {"type": "string", "optional": True},
+}
+
+
+def make_pipeline_deployment(workspace, endpoint="rivers", name="flow", inputs=PIPELINE_INPUTS):
+    """A deployment of a pipeline of one step, which takes what the pipeline takes. Needs an environment `sklearn`."""
+    from apps.registry.domain import register_component
+
+    step = {"type": "command", "command": "echo hi", "environment": "azureml:sklearn:1", "inputs": inputs}
+    step |= {"outputs": {"scores": {"type": "uri_folder"}}}
+    bound = {key: f"${{{{parent.inputs.{key}}}}}" for key in inputs}
+    job = {"component": step, "inputs": bound, "outputs": {"scores": "${{parent.outputs.scores}}"}}
+    document = {"type": "pipeline", "inputs": inputs, "outputs": step["outputs"], "jobs": {"main": job}}
+    made, _new = register_component(workspace=workspace, name=f"{endpoint}_{name}", document=document, actor=None)
+    values = {"type": "PipelineComponent", "component": made, "settings": {"default_compute": "cpu"}}
+    return make_batch_deployment(workspace, endpoint, name, **values)
+
+
 def make_data(workspace, name="tiles", version="1", **values):
     from apps.registry.models import Data, DataVersion
 
     asset, _ = Data.objects.get_or_create(workspace=workspace, name=name)
     values = {"uri": "azureml://datastores/workspaceblobstore/paths/in"} | values
     return DataVersion.objects.create(asset=asset, version=version, **values)
+
+
+def make_datastore(workspace, name="bay", **values):
+    from apps.registry.models import Datastore
+
+    values = {
+        "type": "S3",
+        "settings": {"bucketName": "tiles", "endpoint": "https://s3.example.com"},
+        "credentials": '{"credentialsType": "AccountKey", "accessKeyId": "AKIA", "key": "never-shown"}',
+    } | values
+    return Datastore.objects.create(workspace=workspace, name=name, **values)
 
 
 def make_schedule(endpoint, name="nightly", **values):
@@ -234,6 +270,7 @@ def make_world(workspace, actor=None):
         "job": job,
         "data": make_data(workspace),
         "schedule": make_schedule(job.endpoint),
+        "datastore": make_datastore(workspace),
     }
 
 

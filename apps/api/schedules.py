@@ -29,9 +29,9 @@ NEXT = 3  # times that are told
 
 def show_schedule(row: Row) -> dict[str, Any]:
     properties = {
-        "displayName": row.name,
+        "displayName": row.display_name or None,
         "description": row.description,
-        "tags": {},
+        "tags": row.tags,
         "properties": _told(row),
         "isEnabled": row.enabled,
         "provisioningState": "Succeeded",
@@ -99,9 +99,9 @@ class ScheduleView(WorkspaceView):
         found: Row = one(self.schedules().filter(name=name), "schedule", name)
         return found
 
-    def spec(self, name: str, body: dict[str, Any]) -> ScheduleSpec:
+    def spec(self, body: dict[str, Any]) -> ScheduleSpec:
         given = body["properties"]
-        _check_described(name, given)
+        _check_properties(given)
         trigger = given["trigger"]
         for moment in ("startTime", "endTime"):
             if trigger.get(moment):
@@ -115,7 +115,9 @@ class ScheduleView(WorkspaceView):
             time_zone=trigger.get("timeZone") or "UTC",
             job=job_spec({"properties": definition.get("properties") or {}}),
             deployment=definition.get("deploymentName") or "",
+            display_name=given.get("displayName") or "",
             description=given.get("description") or "",
+            tags=given.get("tags") or {},
             enabled=True if given.get("isEnabled") is None else given["isEnabled"],
         )
 
@@ -129,17 +131,11 @@ class ScheduleView(WorkspaceView):
         return found
 
 
-def _check_described(name: str, given: dict[str, Any]) -> None:
-    """Azure's fields that a schedule has not here are taken when they say nothing."""
-    strange = (given.get("properties") or {}).keys() - set(OURS)
-    for field, said in (
-        ("displayName", given.get("displayName") not in (None, "", name)),
-        ("tags", bool(given.get("tags"))),
-        ("properties", bool(strange)),
-    ):
-        if said:
-            what = f"properties.{field}"
-            raise Problem("unsupported", what=what, reason="a schedule has a name and a description", target=what)
+def _check_properties(given: dict[str, Any]) -> None:
+    """What is told there can be sent back; a schedule keeps nothing else in it."""
+    if (given.get("properties") or {}).keys() - set(OURS):
+        what = "properties.properties"
+        raise Problem("unsupported", what=what, reason="a schedule has tags", target=what)
 
 
 class Schedules(ScheduleView):
@@ -156,7 +152,7 @@ class Schedule(ScheduleView):
     @extend_schema(request=shapes.ScheduleBody, responses={200: ANY, 201: ANY})
     def put(self, request: Request, name: str, **_: Any) -> Response:
         """Its jobs are made in the name of who saves it."""
-        spec = self.spec(name, self.valid(shapes.ScheduleBody, request.data))
+        spec = self.spec(self.valid(shapes.ScheduleBody, request.data))
         found = self.schedules().filter(name=name).first()
         if found is None:
             domain.create_schedule(workspace=self.workspace, name=name, spec=spec, actor=request.user)

@@ -341,7 +341,9 @@ class Schedule(Tracked):
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="schedules")
     name = models.CharField(max_length=64)
+    display_name = models.CharField(max_length=255, blank=True)
     description = models.TextField(blank=True)
+    tags = models.JSONField(default=dict)
     endpoint = models.ForeignKey(BatchEndpoint, on_delete=models.CASCADE, related_name="schedules")
     deployment_name = models.CharField(max_length=32, blank=True, help_text="empty: the default one, at that time")
     cron = models.CharField(max_length=120)

@@ -60,8 +60,7 @@ def save_datastore(
             of this machine, which only administrators may name.
     """
     check_asset_name("datastore", name)
-    if name == DEFAULT_DATASTORE:
-        raise Problem("conflict", reason=f"{name} comes with the workspace and cannot be changed.")
+    check_changeable(name)
     _CHECKS[DatastoreType(type)](settings, actor)
     values: dict[str, Any] = {
         "settings": settings,
@@ -87,6 +86,12 @@ def save_datastore(
     except IntegrityError:
         raise Problem("conflict", reason=f"Datastore {name} is being made by somebody else.") from None
     return row, found is None
+
+
+def check_changeable(name: str) -> None:
+    """Raises Problem "conflict" for the default datastore."""
+    if name == DEFAULT_DATASTORE:
+        raise Problem("conflict", reason=f"{name} comes with the workspace and cannot be changed.")
 
 
 @transaction.atomic

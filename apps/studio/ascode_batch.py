@@ -7,14 +7,10 @@ from typing import Any
 from django.conf import settings
 
 from apps.core.durations import duration
-from apps.studio.ascode import Writer, pruned
+from apps.studio.ascode import Writer, pruned, reference
 
 ACTIONS = {"AppendRow": "append_row", "SummaryOnly": "summary_only"}
 TIERS = {"Dedicated": "dedicated", "LowPriority": "low_priority"}
-
-
-def _reference(version: Any) -> str | None:
-    return f"azureml:{version}" if version else None
 
 
 def _put(verb: str) -> str:
@@ -43,10 +39,10 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
         "endpoint_name": target,
         "type": "model",
         "description": data.get("description"),
-        "model": _reference(data.get("model")),
+        "model": reference(data.get("model")),
         "code_configuration": {"code": "./code", "scoring_script": script} if script else None,
-        "environment": _reference(data.get("environment")),
-        "compute": _reference(data.get("cluster")),
+        "environment": reference(data.get("environment")),
+        "compute": reference(data.get("cluster")),
         "resources": {"instance_count": data.get("instance_count")},
         "settings": {
             "max_concurrency_per_instance": data.get("max_concurrency_per_instance"),
@@ -67,16 +63,16 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
         writer.call("POST", "uploads", form=tuple(f"files=@{each}" for each in data.get("files") or ["code.zip"]))
         uri = {"properties": {"codeUri": "URI_OF_THE_UPLOAD"}}
         writer.call("PUT", f"codes/{target}-{name}/versions/1", uri)
-    model = _reference(data.get("model"))
+    model = reference(data.get("model"))
     body = {
         "tags": data.get("tags"),
         "properties": {
             "description": data.get("description"),
             "model": {"referenceType": "Id", "assetId": model} if model else None,
             "codeConfiguration": code,
-            "environmentId": _reference(data.get("environment")),
+            "environmentId": reference(data.get("environment")),
             "environmentVariables": data.get("environment_variables"),
-            "compute": _reference(data.get("cluster")),
+            "compute": reference(data.get("cluster")),
             "resources": {"instanceCount": data.get("instance_count")},
             "miniBatchSize": data.get("mini_batch_size"),
             "maxConcurrencyPerInstance": data.get("max_concurrency_per_instance"),
@@ -91,20 +87,24 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
 
 
 def _retries(data: dict[str, Any]) -> dict[str, Any]:
-    seconds = data.get("timeout_s")
-    return {"maxRetries": data.get("max_retries"), "timeout": duration(seconds * 1000) if seconds else None}
+    """Forms have the timeout in seconds, a job's overrides in milliseconds."""
+    timeout = data.get("timeout_ms") or (data.get("timeout_s") or 0) * 1000
+    return {"maxRetries": data.get("max_retries"), "timeout": duration(timeout) if timeout else None}
+
+
+KINDS = {"UriFolder": "uri_folder", "UriFile": "uri_file"}
 
 
 def job(writer: Writer, data: dict[str, Any]) -> None:
-    """`data`: endpoint, deployment, uri, type (UriFolder or UriFile), output_path and the overrides."""
+    """`data`: endpoint, deployment, what `_invocation` takes; `files`: whether it is sent along; `types` of values."""
     target, name = data.get("endpoint") or "ENDPOINT", data.get("deployment")
-    uri = data.get("uri") or ("./input" if data.get("files") else "INPUT")
-    folder = data.get("type") != "UriFile"
-    inner = {"type": "uri_folder" if folder else "uri_file", "path": uri}
-    file = writer.file("inputs.yml", {"inputs": {"data": inner}})
+    inputs = {key: _on_file(key, each, data) for key, each in data["inputs"].items()}
+    file = writer.file("inputs.yml", {"inputs": inputs})
     words = ["batch-endpoint", "invoke", "-n", target, *(["-d", name] if name else []), "--file", file]
+    outputs = data.get("outputs") or {}
+    score = outputs.get("score", {}).get("uri") if list(outputs) == ["score"] else None
     options = [
-        ("--output-path", data.get("output_path")),
+        ("--output-path", score),
         ("--mini-batch-size", data.get("mini_batch_size")),
         ("--instance-count", data.get("instance_count")),
     ]
@@ -115,24 +115,78 @@ def job(writer: Writer, data: dict[str, Any]) -> None:
         "error_threshold": data.get("error_threshold"),
         "retry_settings.max_retries": data.get("max_retries"),
         "retry_settings.timeout": data.get("timeout_s"),
+        **({} if score else {f"outputs.{key}.path": each["uri"] for key, each in outputs.items()}),
     }
     for key, value in sets.items():
         words += ["--set", f"{key}={value}"] if value not in (None, "") else []
     writer.az(*words)
-    output = data.get("output_path")
+    headers = (f"azureml-model-deployment: {name}",) if name else ()
+    address = f"{settings.BASE_URL}/batch/{target}/jobs"
+    writer.send("POST", address, {"properties": _invocation(data)}, headers=headers)
+
+
+def _on_file(name: str, given: dict[str, Any], data: dict[str, Any]) -> Any:
+    """An input as YAML has it: a value is called a default there."""
+    if given["type"] == "Literal":
+        return {"type": data.get("types", {}).get(name, "string"), "default": given["value"]}
+    return {
+        "type": KINDS.get(given["type"], given["type"]),
+        "path": given["uri"] or ("./input" if data.get("files") else "INPUT"),
+    }
+
+
+def _invocation(data: dict[str, Any]) -> dict[str, Any]:
+    """The `properties` of an invocation: inputs and outputs as `JobSpec` has them, and the overrides beside them."""
     properties = {
-        "InputData": {"data": {"JobInputType": "UriFolder" if folder else "UriFile", "Uri": uri}},
-        "OutputData": {"score": {"JobOutputType": "UriFolder", "Uri": output}} if output else None,
+        "InputData": {name: _wire(each, "JobInputType") for name, each in data["inputs"].items()},
+        "OutputData": {name: _wire(each, "JobOutputType") for name, each in (data.get("outputs") or {}).items()},
         "displayName": data.get("display_name"),
+        "experimentName": data.get("experiment_name"),
+        "description": data.get("description"),
+        "tags": data.get("tags"),
+        "properties": data.get("properties"),
         "miniBatchSize": data.get("mini_batch_size"),
         "errorThreshold": data.get("error_threshold"),
         "retrySettings": _retries(data),
         "compute": {"instanceCount": data.get("instance_count")},
         "outputFileName": data.get("output_file_name"),
+        "loggingLevel": data.get("logging_level"),
     }
-    headers = (f"azureml-model-deployment: {name}",) if name else ()
-    address = f"{settings.BASE_URL}/batch/{target}/jobs"
-    writer.send("POST", address, {"properties": pruned(properties)}, headers=headers)
+    return pruned(properties)
+
+
+def _wire(given: dict[str, Any], kind: str) -> dict[str, Any]:
+    uri = given.get("uri") or ("INPUT" if kind == "JobInputType" and given["type"] != "Literal" else None)
+    return {kind: given["type"], "Uri": uri, "Value": given.get("value"), "Mode": given.get("mode")}
+
+
+def _python_input(given: dict[str, Any]) -> str:
+    if given["type"] == "Literal":
+        return f"Input(type='string', default={given['value']!r})"
+    return f"Input(type={KINDS.get(given['type'], given['type'])!r}, path={given['uri']!r})"
+
+
+def schedule(writer: Writer, name: str, spec: dict[str, Any]) -> None:
+    """`spec`: the fields of a `ScheduleSpec`, of `endpoint` the name; `job`: what `_invocation` takes."""
+    name = name or "NAME"
+    definition = {
+        "batchEndpoint": spec.get("endpoint") or "ENDPOINT",
+        "deploymentName": spec.get("deployment"),
+        "properties": _invocation(spec["job"]),
+    }
+    cron, zone = spec.get("cron") or "0 6 * * *", spec.get("time_zone") or "UTC"
+    properties = {
+        "displayName": spec.get("display_name"),
+        "description": spec.get("description"),
+        "tags": spec.get("tags"),
+        "isEnabled": bool(spec.get("enabled")),
+        "trigger": {"triggerType": "Cron", "expression": cron, "timeZone": zone},
+        "action": {"actionType": "InvokeBatchEndpoint", "endpointInvocationDefinition": definition},
+    }
+    body = {"properties": pruned(properties)}
+    writer.note("az ml has no schedules of batch endpoints")
+    writer.portway("schedule", "create", name, "--file", writer.file("schedule.yml", body))
+    writer.call("PUT", f"schedules/{name}", body)
 
 
 def cluster(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> None:
@@ -159,74 +213,18 @@ def cluster(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> No
     writer.call("PUT", f"computes/{name}", pruned({"tags": data.get("tags"), "properties": properties}))
 
 
-def python(target: str, uri: str) -> str:
+def python(target: str, inputs: dict[str, dict[str, Any]]) -> str:
     """With the official SDK, as its users know it."""
+    made = [f"        {name!r}: {_python_input(each)},\n" for name, each in inputs.items()]
     return f"""\
 from azure.ai.ml import Input, MLClient
 
 client = MLClient.from_config()  # see the API page for the settings
 job = client.batch_endpoints.invoke(
     endpoint_name={target!r},
-    input=Input(type="uri_folder", path={uri!r}),
+    inputs={{
+{"".join(made)}    }},
 )
 client.jobs.stream(job.name)
 client.jobs.download(name=job.name, output_name="score", download_path="./results")
 """
-
-
-def data(writer: Writer, values: dict[str, Any]) -> None:
-    name, version = values.get("name") or "NAME", values.get("version") or "1"
-    path, kind = values.get("path") or "", str(values.get("type") or "uri_folder")
-    document = {
-        "name": name,
-        "version": version,
-        "type": kind,
-        "path": path or "./data",
-        "description": values.get("description"),
-        "tags": values.get("tags"),
-    }
-    writer.az("data", "create", "-f", writer.file("data.yml", pruned(document)))
-    if not path:
-        writer.call("POST", "uploads", form=("files=@data.zip",))
-    properties = {"dataType": kind, "dataUri": path or "URI_OF_THE_UPLOAD", "description": values.get("description")}
-    writer.call("PUT", f"data/{name}/versions/{version}", {"properties": pruned(properties)})
-
-
-def datastore(writer: Writer, values: dict[str, Any]) -> None:
-    """Secrets are named, never written: the text is copied into files and chats."""
-    name, s3 = values.get("name") or "NAME", values.get("type") == "S3"
-    kind = "AccountKey"
-    secrets = {"key": "SECRET"}
-    if not s3 and values.get("sas_token"):
-        kind, secrets = "Sas", {"sasToken": "SECRET"}
-    if not (values.get("key") or values.get("sas_token")):
-        kind, secrets = "None", {}
-    properties: dict[str, Any] = {
-        "datastoreType": "S3" if s3 else "AzureBlob",
-        "bucketName": values.get("bucket_name") if s3 else None,
-        "region": values.get("region") if s3 else None,
-        "accountName": None if s3 else values.get("account_name"),
-        "containerName": None if s3 else values.get("container_name"),
-        "endpoint": values.get("endpoint"),
-        "prefix": values.get("folder"),
-        "description": values.get("description"),
-        "credentials": {
-            "credentialsType": kind,
-            "accessKeyId": values.get("access_key_id") if s3 and secrets else None,
-            "secrets": {"secretsType": kind, **secrets} if secrets else None,
-        },
-    }
-    if s3:
-        writer.note("S3 has no YAML on Azure: use the request")
-    else:
-        document = {
-            "name": name,
-            "type": "azure_blob",
-            "account_name": values.get("account_name"),
-            "container_name": values.get("container_name"),
-            "endpoint": values.get("endpoint"),
-            "description": values.get("description"),
-            "credentials": {"account_key" if "key" in secrets else "sas_token": "SECRET"} if secrets else None,
-        }
-        writer.az("datastore", "create", "-f", writer.file("datastore.yml", pruned(document)))
-    writer.call("PUT", f"datastores/{name}", {"properties": pruned(properties)})

@@ -40,10 +40,15 @@ class Listing:
     previous: str = ""
     next: str = ""
     kept: list[tuple[str, str]] = field(default_factory=list)
+    narrowed: bool = False
+
+    @property
+    def asked(self) -> str:
+        return self.query or self.state
 
     @property
     def filtered(self) -> bool:
-        return bool(self.query or self.state)
+        return bool(self.asked) or self.narrowed
 
 
 def listing(
@@ -53,8 +58,11 @@ def listing(
     *,
     default: str,
     states: Sequence[tuple[str, Any]] = (),
+    narrowed: bool = False,
 ) -> Listing:
     """The page of `rows` that the URL asks for, sorted by one of the columns' fields, or by `default`.
+
+    `narrowed`: the page has filters of its own besides the query and the state, and one is set.
 
     A page or order that does not exist is the first or the default, as links to lists outlive what is in them.
     """
@@ -76,6 +84,7 @@ def listing(
         previous=_with(request, page=str(page.previous_page_number())) if page.has_previous() else "",
         next=_with(request, page=str(page.next_page_number())) if page.has_next() else "",
         kept=[("sort", asked)] if asked in orders else [],
+        narrowed=narrowed,
     )
 
 

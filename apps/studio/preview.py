@@ -6,11 +6,13 @@ import csv
 import io
 import json
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from apps.registry.locations import Location
+from apps.studio import parquet
 
 READ = 2**20  # bytes of a file that are looked at
 ROWS, COLUMNS, CELL = 200, 50, 300
@@ -29,14 +31,25 @@ BYTES_OF = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "im
 
 @dataclass(frozen=True)
 class Preview:
-    """`kind`: "table", "text", "picture", or "" with the reason why nothing is shown."""
+    """`kind`: "table", "text", "picture", or "" with the reason why nothing is shown.
+
+    `types` of the columns, `count` of all rows and `width`, of all columns, where the file says them.
+    """
 
     kind: str = ""
     head: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    count: int | None = None
+    width: int | None = None
     text: str = ""
     more: bool = False
     reason: str = ""
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """(name, type) of each, the type empty where it is not known."""
+        return list(zip_longest(self.head, self.types, fillvalue=""))
 
 
 def suffix_of(name: str) -> str:
@@ -52,6 +65,8 @@ def preview(location: Location, name: str, size: int) -> Preview:
             if size <= PICTURE
             else Preview(reason=_("This picture is too large to be shown: download it."))
         )
+    if suffix in parquet.SUFFIXES:
+        return _parquet(location, name)
     with location.open(name) as stream:
         data = stream.read(READ + 1)
     more = len(data) > READ
@@ -68,6 +83,15 @@ def preview(location: Location, name: str, size: int) -> Preview:
         )
     head, rows = table
     return Preview("table", head, rows[:ROWS], more=more or len(rows) > ROWS)
+
+
+def _parquet(location: Location, name: str) -> Preview:
+    try:
+        found = parquet.read(location, name, rows=ROWS, columns=COLUMNS, cell=CELL)
+    except parquet.NotShownError as error:
+        return Preview(reason=str(error))
+    more = found["count"] > len(found["rows"]) or found["width"] > len(found["head"])
+    return Preview("table", more=more, **found)
 
 
 def _table(text: str, suffix: str) -> tuple[list[str], list[list[str]]] | None:

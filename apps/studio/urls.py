@@ -131,6 +131,7 @@ workspace_urls: list[URLPattern] = [
     path("datastores/<str:datastore>", data.DatastorePage.as_view(), name="datastore"),
     path("datastores/<str:datastore>/download", data.DatastoreDownload.as_view(), name="datastore-download"),
     path("datastores/<str:datastore>/picture", data.DatastorePicture.as_view(), name="datastore-picture"),
+    path("datastores/<str:datastore>/edit", data.DatastoreEdit.as_view(), name="datastore-edit"),
     path("datastores/<str:datastore>/delete", data.DatastoreDelete.as_view(), name="datastore-delete"),
     path("operations", operations.Operations.as_view(), name="operations"),
     path("requests", logs.RequestSearch.as_view(), name="request-search"),

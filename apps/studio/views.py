@@ -114,6 +114,10 @@ class FormPage(Page):
         """Carry it out and lead on. Problems it raises are shown at the form."""
         raise NotImplementedError
 
+    def field_named(self, target: str) -> str:
+        """The form's field that a problem is about."""
+        return self.field_of.get(target, target.rpartition(".")[2])
+
     def as_code(self, data: dict[str, Any]) -> AsCode | None:  # noqa: ARG002
         """The change as code, of the fields that can be understood so far."""
         return None
@@ -131,7 +135,7 @@ class FormPage(Page):
         try:
             return self.save(form)
         except Problem as problem:
-            name = self.field_of.get(problem.target, problem.target.rpartition(".")[2])
+            name = self.field_named(problem.target)
             if name not in form.fields:
                 return self.show(form, problem=problem)
             form.add_error(name, f"{problem.message} {problem.next_step}".strip())

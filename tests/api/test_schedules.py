@@ -17,7 +17,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 NIGHTLY = f"{ARM}/schedules/nightly"
 BODY = {
     "properties": {
+        "displayName": "Every night",
         "description": "every night",
+        "tags": {"team": "geo"},
         "isEnabled": True,
         "trigger": {"triggerType": "cron", "expression": "30 2 * * mon-fri", "timeZone": "Europe/Berlin"},
         "action": {
@@ -73,6 +75,7 @@ def test_the_life_of_a_schedule(api, blue):
     assert (definition["batchEndpoint"], definition["deploymentName"]) == ("forests", "blue")
     told = properties["properties"]
     assert (told["lastJob"], told["lastError"], len(told["nextRuns"].split(","))) == ("", "", 3)
+    assert (properties["displayName"], properties["tags"]) == ("Every night", {"team": "geo"})
     assert api.get(f"{SHORT}/schedules").json()["value"] == [shown]
 
     again = api.put(NIGHTLY, shown, format="json")  # what was read can be sent back
@@ -84,6 +87,9 @@ def test_the_life_of_a_schedule(api, blue):
     off = api.put(NIGHTLY, with_changes(shown, {"properties.isEnabled": False}), format="json").json()["properties"]
     assert (off["isEnabled"], off["properties"]["nextRuns"]) == (False, "")
     assert Schedule.objects.get().next_at is None
+    bare = with_changes(shown, {"properties.displayName": DROP, "properties.tags": DROP})
+    told = api.put(NIGHTLY, bare, format="json").json()["properties"]
+    assert (told["displayName"], told["tags"]) == (None, {})  # a PUT says all of it
 
     assert api.delete(NIGHTLY).status_code == 204
     assert api.delete(NIGHTLY).status_code == 204
@@ -121,8 +127,7 @@ def test_what_it_made_and_what_went_wrong_is_told(api, blue):
         ({f"{DEFINITION}.properties.name": "mine"}, "leave it out"),
         ({f"{DEFINITION}.properties.miniBatchSize": 0}, "miniBatchSize"),
         ({f"{DEFINITION}.properties.inputData.heart.uri": DROP}, "needs a uri"),
-        ({"properties.displayName": "Other"}, "displayName"),
-        ({"properties.tags": {"a": "b"}}, "tags"),
+        ({"properties.displayName": "x" * 256}, "displayName"),
         ({"properties.properties": {"a": "b"}}, "properties"),
     ],
 )

@@ -21,6 +21,19 @@ from tests.mlflow_parts import web
 # the web of these tests is WSGI; the real one sends streams as they come
 pytestmark = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
 DATA = "azureml://datastores/workspaceblobstore/paths/in"
+SCHEDULE = f"""
+properties:
+  displayName: Scores
+  description: of the forests
+  tags: {{team: geo}}
+  trigger: {{triggerType: Cron, expression: 30 2 * * *, timeZone: Europe/Berlin}}
+  action:
+    actionType: InvokeBatchEndpoint
+    endpointInvocationDefinition:
+      batchEndpoint: forests
+      properties:
+        inputData: {{data: {{jobInputType: UriFolder, uri: "{DATA}"}}}}
+"""
 
 
 @pytest.fixture
@@ -163,3 +176,34 @@ def test_schedules_are_listed_and_switched(job, capsys):
     assert run("schedule", "show", "nightly") == 0
     assert json.loads(capsys.readouterr().out)["name"] == "nightly"
     assert run("schedule", "show", "none") == 1
+
+
+def test_schedules_are_saved_from_files_and_changed(job, capsys, tmp_path):
+    file = tmp_path / "schedule.yml"
+    file.write_text(SCHEDULE)
+    assert run("schedule", "create", "nightly", "--file", str(file)) == 0
+    row = Schedule.objects.get()
+    assert (row.display_name, row.tags, row.cron) == ("Scores", {"team": "geo"}, "30 2 * * *")
+    words = (
+        "--display-name",
+        "Night",
+        "--tag",
+        "team=",
+        "--tag",
+        "cost=7",
+        "--cron",
+        "0 4 * * *",
+        "--time-zone",
+        "UTC",
+    )
+    assert run("schedule", "update", "nightly", *words) == 0
+    row.refresh_from_db()
+    assert (row.display_name, row.tags, row.cron, row.time_zone) == ("Night", {"cost": "7"}, "0 4 * * *", "UTC")
+    assert (row.description, row.body["inputs"]["data"]["uri"]) == ("of the forests", DATA)
+    capsys.readouterr()
+    assert run("schedule", "list") == 0
+    assert capsys.readouterr().out.strip().endswith("Night")
+    assert run("schedule", "update", "nightly", "--tag", "team") == 1
+    file.write_text("a: [")
+    assert run("schedule", "create", "nightly", "--file", str(file)) == 1
+    assert run("schedule", "create", "nightly", "--file", str(tmp_path / "none")) == 1

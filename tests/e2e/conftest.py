@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.factories import make_world
+from tests.factories import make_pipeline_deployment, make_world
 
 
 @pytest.fixture
@@ -16,4 +16,5 @@ def site(settings, live_server, workspace, people, monkeypatch):
     settings.CSRF_COOKIE_SECURE = False
     monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright runs a loop in this thread
     make_world(workspace, people["olga"])
+    make_pipeline_deployment(workspace)
     return live_server.url

@@ -12,7 +12,7 @@ import yaml
 from apps.core.models import Operation
 from apps.endpoints.domain import spec_of
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
-from apps.studio import ascode
+from apps.studio import ascode, ascode_calls, ascode_online
 from tests.factories import make_model
 
 CODE = {"X-Portway-Code": "1"}
@@ -135,7 +135,7 @@ def test_no_conda_file_is_read_to_show_it(conda, world, browser):
 
 def test_names_of_files_are_quoted():
     writer = ascode.Writer("lab")
-    ascode.deployment(writer, {"scoring_script": "score.py", "files": ["a;touch pwned $(id).py"]})
+    ascode_online.deployment(writer, {"scoring_script": "score.py", "files": ["a;touch pwned $(id).py"]})
     curl = writer.done().curl.split("\n\n")[0]
     assert shlex.split(curl.replace("\\\n", " "))[-1] == "files=@a;touch pwned $(id).py"
 
@@ -152,13 +152,13 @@ def test_what_is_emptied_is_said(world, browser):
 
 @pytest.mark.parametrize("body", ["[" * 20_000, '{"a": "\\ud83d"}', "x" * 100])
 def test_strange_bodies_become_a_file_or_are_mended(body):
-    for _id, _name, text in ascode.request("iris", path="/score", body=body):
+    for _id, _name, text in ascode_calls.request("iris", path="/score", body=body):
         text.encode()
 
 
 def test_a_long_body_becomes_a_file():
     body = json.dumps({"data": list(range(5000))})
-    for _id, _name, text in ascode.request("iris", path="/score", body=body, deployment="blue"):
+    for _id, _name, text in ascode_calls.request("iris", path="/score", body=body, deployment="blue"):
         assert "request.json" in text
         assert "azureml-model-deployment" in text
         assert len(text) < 1500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from django.conf import settings
@@ -10,7 +11,7 @@ from django.conf import settings
 from apps.batch.models import BatchDeployment, BatchEndpoint, Cluster, Job, Node
 from apps.core.models import Operation
 from apps.registry.models import Datastore, DataVersion
-from tests.factories import make_batch_deployment
+from tests.factories import make_batch_deployment, make_datastore
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SCRIPT = b"def init(): pass\ndef run(mini_batch): return mini_batch\n"
@@ -262,6 +263,48 @@ def test_secrets_of_a_datastore_are_written_and_never_shown(world, browser):
     assert "top-secret" not in text(client.get("/w/lab/datastores"))
     assert client.post("/w/lab/create/datastore", form).status_code == 409
     assert client.post("/w/lab/datastores/lake/delete").status_code == 302
+
+
+def test_a_datastore_is_described_and_its_secrets_stay_go_or_are_replaced(world, browser):
+    client = browser("dan")
+    address = "/w/lab/datastores/bay/edit"
+    page = text(client.get(address))
+    assert "tiles" in page
+    assert "never-shown" not in page
+    form = {"choice": "keep", "description": "of the bay", "tags": "team=geo", "access_key_id": "AKIA"}
+    told = client.post(address, form, headers={"X-Portway-Code": "1"}).json()
+    assert '"credentialsType": "AccountKey"' in told["curl"]
+    assert all("never-shown" not in each for each in told.values())
+    assert client.post(address, form).url == "/w/lab/datastores/bay"
+    store = Datastore.objects.get(name="bay")
+    assert (store.description, store.tags, store.settings["bucketName"]) == ("of the bay", {"team": "geo"}, "tiles")
+    assert "never-shown" in store.credentials
+    empty = client.post(address, {**form, "choice": "replace"})
+    assert (empty.status_code, list(empty.context["form"].errors)) == (400, ["key"])
+    half = client.post(address, {**form, "choice": "replace", "access_key_id": "", "key": "fresh"})
+    assert (half.status_code, list(half.context["form"].errors)) == (400, ["key"])
+    assert b"fresh" not in half.content
+    client.post(address, {**form, "choice": "replace", "access_key_id": "NEW", "key": "fresh"})
+    store.refresh_from_db()
+    assert json.loads(store.credentials) == {"credentialsType": "AccountKey", "accessKeyId": "NEW", "key": "fresh"}
+    client.post(address, {**form, "choice": "none"})
+    store.refresh_from_db()
+    assert store.credentials is None
+
+
+def test_the_default_datastore_cannot_be_edited(world, browser):
+    client = browser("dan")
+    client.get("/w/lab/datastores")
+    assert client.get("/w/lab/datastores/workspaceblobstore/edit").status_code == 409
+    assert "/edit" not in text(client.get("/w/lab/datastores/workspaceblobstore"))
+
+
+def test_a_folder_of_this_machine_has_no_secrets_to_change(world, browser, tmp_path):
+    make_datastore(world["workspace"], "disk", type="Local", settings={"root": str(tmp_path)}, credentials=None)
+    page = browser("dan").get("/w/lab/datastores/disk/edit")
+    assert set(page.context["form"].fields) == {"description", "tags"}
+    refused = browser("dan").post("/w/lab/datastores/disk/edit", {"description": "x"})
+    assert refused.status_code == 400  # only an administrator may name folders
 
 
 def test_the_palette_knows_batch_things(world, browser):

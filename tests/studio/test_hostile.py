@@ -9,7 +9,7 @@ import pytest
 from apps.core.models import AuditRecord, Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.registry.models import MlflowImport, ModelVersion
-from apps.studio import ascode
+from apps.studio import ascode, ascode_calls, ascode_online
 from apps.studio.models import Call
 from tests.e2e import gate
 from tests.factories import make_operation
@@ -110,11 +110,11 @@ def test_hostile_text_in_code_cannot_leave_its_quotes():
     import shlex
 
     writer = ascode.Writer("lab")
-    ascode.endpoint(writer, {"name": "iris", "description": "it's $(rm -rf /) `id`", "auth_mode": "Key"})
+    ascode_online.endpoint(writer, {"name": "iris", "description": "it's $(rm -rf /) `id`", "auth_mode": "Key"})
     code = writer.done()
     words = shlex.split(code.curl.replace("\\\n", " "))
     body = json.loads(words[words.index("-d") + 1])
     assert body["properties"]["description"] == "it's $(rm -rf /) `id`"
-    [(_id, _name, curl), *_rest] = ascode.request("iris", path="/score", body='{"a": "\'; rm -rf / #"}')
+    [(_id, _name, curl), *_rest] = ascode_calls.request("iris", path="/score", body='{"a": "\'; rm -rf / #"}')
     words = shlex.split(curl.replace("\\\n", " "))
     assert json.loads(words[words.index("-d") + 1]) == {"a": "'; rm -rf / #"}

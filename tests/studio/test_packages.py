@@ -91,6 +91,19 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_is_made(parts, browser):
     assert client.post(f"{MODEL}/package?version=9", sent()).status_code == 404
 
 
+def test_without_a_version_it_is_the_newest_one(parts, browser):
+    client = browser("dan")
+    answer = client.get(f"{MODEL}/package")
+    assert (answer.status_code, answer.url) == (302, FORM)
+    assert client.get(f"{MODEL}/package?version=9").status_code == 404
+    assert client.post(f"{MODEL}/package", sent()).status_code == 404  # a form is of just one version
+    parts.custom.is_archived = True
+    parts.custom.save()
+    answer = client.get(f"{MODEL}/package")
+    assert answer.status_code == 404
+    assert b"There is no version of the model plain-model" in answer.content
+
+
 def test_the_form_as_code_is_the_same_package(parts, browser, people):
     client = browser("dan")
     tabs = json.loads(client.post(FORM, sent(), headers=CODE).content)

@@ -27,7 +27,18 @@ from apps.registry.pipelines import fields
 from apps.registry.pipelines.documents import normalise
 from apps.registry.pipelines.fields import bad, below, unsupported
 from apps.registry.pipelines.graph import Graph, Step
-from apps.registry.pipelines.interface import Data, Declared, bind, declared_by, fits, kind_of, literal, text_of
+from apps.registry.pipelines.interface import (
+    Data,
+    Declared,
+    bind,
+    declared_by,
+    fits,
+    kind_of,
+    literal,
+    read_inputs,
+    read_outputs,
+    text_of,
+)
 
 FIELDS = "jobType componentId computeId displayName experimentName description tags properties jobs inputs outputs"
 ECHOED = "settings isArchived sourceJobId services status identity"
@@ -43,6 +54,12 @@ def job_of(deployment: BatchDeployment, spec: JobSpec) -> Job:
     for name, value in given.of_deployment(deployment).items():
         setattr(job, name, value)
     return job
+
+
+def declared_of(deployment: BatchDeployment) -> tuple[dict[str, Declared], dict[str, Declared]]:
+    """The inputs that a job of a pipeline deployment takes, and its outputs."""
+    spec = deployment.component.spec if deployment.component else {}
+    return read_inputs(spec.get("inputs")), read_outputs(spec.get("outputs"))
 
 
 def submit(*, workspace: Workspace, document: Mapping[str, Any], name: str, actor: Any) -> Job:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission, require
 from apps.batch.domain.jobs import invoke
-from apps.batch.domain.specs import JobSpec, check_settings
+from apps.batch.domain.specs import LONGEST_NAME, JobSpec, check_settings
 from apps.batch.models import BatchEndpoint, Schedule
 from apps.core import audit, events
 from apps.core.errors import Problem
@@ -41,7 +41,9 @@ class ScheduleSpec:
     time_zone: str = "UTC"
     job: JobSpec = field(default_factory=JobSpec)
     deployment: str = ""
+    display_name: str = ""
     description: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
     enabled: bool = True
 
 
@@ -90,7 +92,9 @@ def schedule_spec_of(schedule: Schedule, **changes: Any) -> ScheduleSpec:
         "time_zone": schedule.time_zone,
         "job": JobSpec(**schedule.body),
         "deployment": schedule.deployment_name,
+        "display_name": schedule.display_name,
         "description": schedule.description,
+        "tags": schedule.tags,
         "enabled": schedule.enabled,
     }
     return ScheduleSpec(**values | changes)
@@ -110,6 +114,9 @@ def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
     if spec.job.name:
         reason = "is made for each job: leave it out"
         raise Problem("bad-field", field="name", reason=reason, target="name")
+    if len(spec.display_name) > LONGEST_NAME:
+        reason = f"is longer than {LONGEST_NAME} characters"
+        raise Problem("bad-field", field="displayName", reason=reason, target="displayName")
     check_settings(spec.job.overrides)
     following = next_time(spec.cron, spec.time_zone, timezone.now())
     return {
@@ -118,7 +125,9 @@ def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
         "time_zone": spec.time_zone,
         "body": asdict(spec.job),
         "deployment_name": spec.deployment,
+        "display_name": spec.display_name,
         "description": spec.description,
+        "tags": spec.tags,
         "enabled": spec.enabled,
         "next_at": following if spec.enabled else None,
         "last_error": None,

@@ -29,20 +29,28 @@ class StudioForm(forms.Form):
         kwargs.setdefault("label_suffix", "")
         super().__init__(*args, **kwargs)
         for name, field in self.fields.items():
-            field.marked = not field.required and name not in self.unmarked  # type: ignore[attr-defined]
-            widget = field.widget
-            kind = (
-                "textarea"
-                if isinstance(widget, forms.Textarea)
-                else "select"
-                if isinstance(widget, forms.Select)
-                else "input"
-            )
-            widget.attrs.setdefault("class", kind)
-            if field.help_text and isinstance(self.auto_id, str):
-                widget.attrs["aria-describedby"] = f"{self.auto_id % name}-help"
-            if isinstance(widget, forms.RadioSelect | forms.CheckboxInput):
-                widget.attrs["class"] = ""
+            self._dress(name, field)
+
+    def add(self, name: str, field: forms.Field) -> None:
+        """One more field, of what only the data says that there is."""
+        self.fields[name] = field
+        self._dress(name, field)
+
+    def _dress(self, name: str, field: forms.Field) -> None:
+        field.marked = not field.required and name not in self.unmarked  # type: ignore[attr-defined]
+        widget = field.widget
+        kind = (
+            "textarea"
+            if isinstance(widget, forms.Textarea)
+            else "select"
+            if isinstance(widget, forms.Select)
+            else "input"
+        )
+        widget.attrs.setdefault("class", kind)
+        if field.help_text and isinstance(self.auto_id, str):
+            widget.attrs["aria-describedby"] = f"{self.auto_id % name}-help"
+        if isinstance(widget, forms.RadioSelect | forms.CheckboxInput):
+            widget.attrs["class"] = ""
 
 
 class MapField(forms.CharField):

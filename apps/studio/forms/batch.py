@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import Workspace
 from apps.batch.domain.specs import RANGES
-from apps.batch.enums import ClusterTier, DeploymentType, LoggingLevel, OutputAction, ProvisioningState
+from apps.batch.enums import ClusterTier, LoggingLevel, OutputAction, ProvisioningState
 from apps.batch.models import BatchDeployment, Cluster
 from apps.compute.models import InstanceType
 from apps.registry.models import EnvironmentVersion, ModelVersion
@@ -115,62 +115,6 @@ class BatchDeploymentForm(BatchDeploymentEditForm):
         label=_("Name"), min_length=3, max_length=32, help_text=NAME_HELP, widget=forms.TextInput(attrs=NAME_INPUT)
     )
     field_order = ["name"]
-
-
-class JobForm(StudioForm):
-    """A job of a model deployment. Settings that are left empty are the deployment's."""
-
-    unmarked = ("path", "upload")
-
-    deployment = forms.ModelChoiceField(
-        label=_("Deployment"), queryset=BatchDeployment.objects.none(), to_field_name="pk", empty_label=None
-    )
-    display_name = forms.CharField(label=_("Display name"), max_length=255, required=False)
-    source = forms.ChoiceField(label=_("Data"), choices=SOURCES, initial=PATH, widget=forms.RadioSelect)
-    path = forms.CharField(
-        label=_("Address of the data"),
-        required=False,
-        max_length=2000,
-        help_text=_("A data asset, a path of a datastore, or a public https address. Type to look into datastores."),
-        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml://datastores/workspaceblobstore/paths/"}),
-    )
-    upload = ManyFilesField(
-        label=_("Files"),
-        required=False,
-        help_text=_("Kept as a new version of a data asset."),
-        widget=ManyFilesInput(attrs={"multiple": True}),
-    )
-    mini_batch_size = whole("mini_batch_size", _("Mini-batch size"), required=False)
-    instance_count = whole("instance_count", _("Nodes"), required=False)
-    max_retries = whole("max_retries", _("Retries of a mini-batch"), required=False)
-    timeout_s = whole("timeout_ms", _("Timeout of a mini-batch (s)"), scale=1000, required=False)
-    error_threshold = whole("error_threshold", _("Error threshold"), required=False)
-    output_file_name = forms.CharField(
-        label=_("Output file"), required=False, max_length=255, widget=forms.TextInput(attrs=NAME_INPUT)
-    )
-    output_path = forms.CharField(
-        label=_("Output folder"),
-        required=False,
-        max_length=2000,
-        help_text=_("A path of a datastore. Empty: a folder of its own in the default one."),
-        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml://datastores/NAME/paths/results"}),
-    )
-
-    def __init__(self, *args: Any, workspace: Workspace, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        rows = BatchDeployment.objects.filter(
-            endpoint__workspace=workspace, type=DeploymentType.MODEL, state=ProvisioningState.SUCCEEDED
-        )
-        field: Any = self.fields["deployment"]
-        field.queryset = rows.select_related("endpoint", "cluster").order_by("endpoint__name", "name")
-
-    def clean(self) -> dict[str, Any]:
-        data: dict[str, Any] = super().clean() or {}
-        if data.get("source") == UPLOAD and not data.get("upload"):
-            self.add_error("upload", _("Choose the files."))
-        if data.get("source") == PATH and not data.get("path"):
-            self.add_error("path", _("Say where the data is."))
-        return data
 
 
 class ClusterEditForm(StudioForm):

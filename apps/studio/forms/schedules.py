@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import Workspace
+from apps.batch.domain.specs import LONGEST_NAME
 from apps.batch.models import BatchEndpoint
-from apps.studio.forms.base import NAME_INPUT, StudioForm
+from apps.studio.forms.base import NAME_INPUT, StudioForm, TagsField
 from apps.studio.forms.batch import NAME_HELP, described
 
-TYPES = [("UriFolder", _("Folder")), ("UriFile", _("File"))]
+LITERAL = "Literal"
+TYPES = [("UriFolder", _("Folder")), ("UriFile", _("File")), (LITERAL, _("Value"))]
+MOST_INPUTS = 50  # of a form
+SPARE = 2  # empty rows for more inputs
 
 
 class ScheduleForm(StudioForm):
@@ -38,17 +43,87 @@ class ScheduleForm(StudioForm):
     time_zone = forms.CharField(
         label=_("Time zone"), max_length=60, initial="UTC", widget=forms.TextInput(attrs=NAME_INPUT)
     )
-    path = forms.CharField(
-        label=_("Address of the data"),
-        max_length=2000,
-        help_text=_("A data asset (azureml:name@latest for the newest), or a path of a datastore."),
-        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml:name@latest"}),
-    )
-    type = forms.ChoiceField(label=_("Type"), choices=TYPES)
+    display_name = forms.CharField(label=_("Display name"), max_length=LONGEST_NAME, required=False)
     description = described()
+    tags = TagsField()
     enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
 
-    def __init__(self, *args: Any, workspace: Workspace, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, workspace: Workspace, inputs: Mapping[str, Mapping[str, Any]] | None = None, **kwargs: Any
+    ) -> None:
+        """`inputs`: those it has so far, by their names, as a `JobSpec` has them."""
         super().__init__(*args, **kwargs)
         rows = BatchEndpoint.objects.filter(workspace=workspace)
         self.fields["endpoint"].queryset = rows  # type: ignore[attr-defined]
+        given = list((inputs if inputs is not None else {"data": {}}).items())
+        count = len(given) + SPARE
+        if self.is_bound:
+            count = max(1, sum(f"input_{number}_value" in self.data for number in range(MOST_INPUTS)))
+        for number in range(min(count, MOST_INPUTS)):
+            name, value = given[number] if number < len(given) else ("", {})
+            self._add_input(number, name, value)
+
+    def _add_input(self, number: int, name: str, value: Mapping[str, Any]) -> None:
+        kind = value.get("type", "UriFolder")
+        known = TYPES if kind in dict(TYPES) else [*TYPES, (kind, kind)]
+        text = forms.TextInput(attrs=dict(NAME_INPUT))
+        where = forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml:name@latest"})
+        first = number == 0
+        named = forms.CharField(label=_("Input"), required=first, max_length=255, initial=name, widget=text)
+        of_type = forms.ChoiceField(label=_("Type"), choices=known, initial=kind)
+        shown = value.get("uri", value.get("value", ""))
+        valued = forms.CharField(
+            label=_("Address of the data, or the value"),
+            required=first,
+            max_length=2000,
+            initial=shown,
+            help_text=_("A data asset (azureml:name@latest for the newest), or a path of a datastore.")
+            if first
+            else "",
+            widget=where,
+        )
+        for part, field in (("name", named), ("type", of_type), ("value", valued)):
+            self.add(f"input_{number}_{part}", field)
+
+    @property
+    def inputs(self) -> list[tuple[forms.BoundField, ...]]:
+        """(name, type, value) of each row that the page shows at once."""
+        return [row for row in self._rows() if row[0].value() or row[2].value() or row[0].name == "input_0_name"]
+
+    @property
+    def spare_inputs(self) -> list[tuple[forms.BoundField, ...]]:
+        shown = {row[0].name for row in self.inputs}
+        return [row for row in self._rows() if row[0].name not in shown]
+
+    def _rows(self) -> list[tuple[forms.BoundField, ...]]:
+        numbers = range(MOST_INPUTS)
+        return [
+            tuple(self[f"input_{number}_{part}"] for part in ("name", "type", "value"))
+            for number in numbers
+            if f"input_{number}_name" in self.fields
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        taken: set[str] = set()
+        for name, _kind, value in self._rows():
+            given, told = data.get(name.name), data.get(value.name)
+            if given and given in taken:
+                self.add_error(name.name, _("This input is there already."))
+            elif given and not told and value.name not in self.errors:
+                self.add_error(value.name, _("Say where the data is, or the value."))
+            elif told and not given and name.name not in self.errors:
+                self.add_error(name.name, _("Say which input this is."))
+            taken.add(given or "")
+        return data
+
+
+def inputs_of(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The inputs that a form's data names, as a `JobSpec` has them."""
+    found: dict[str, dict[str, Any]] = {}
+    for number in range(MOST_INPUTS):
+        name, value = data.get(f"input_{number}_name"), data.get(f"input_{number}_value") or ""
+        if name:
+            kind = data.get(f"input_{number}_type") or "UriFolder"
+            found[name] = {"type": kind, "value" if kind == LITERAL else "uri": value}
+    return found

@@ -13,12 +13,14 @@ from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission
 from apps.batch import domain
 from apps.batch.domain import BatchEndpointSpec
-from apps.batch.enums import ProvisioningState
+from apps.batch.domain.pipelines import declared_of
+from apps.batch.enums import DeploymentType, ProvisioningState
 from apps.batch.models import BatchDeployment, BatchEndpoint
 from apps.core.errors import Problem
 from apps.core.models import AuditRecord, Operation
 from apps.studio import ascode_batch
 from apps.studio.ascode import Writer
+from apps.studio.forms.jobs import examples
 from apps.studio.jobs import jobs_of
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.pages.jobs import COLUMNS as JOB_COLUMNS
@@ -106,9 +108,13 @@ class Consume(BatchEndpointPage):
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         writer = Writer(self.workspace.name)
         uri = "azureml://datastores/workspaceblobstore/paths/FOLDER"
-        ascode_batch.job(writer, {"endpoint": self.endpoint.name, "uri": uri})
+        chosen = self.endpoint.default_deployment
+        inputs = {"data": {"type": "UriFolder", "uri": uri}}
+        if chosen is not None and chosen.type == DeploymentType.PIPELINE:
+            inputs = examples(declared_of(chosen)[0], uri)
+        ascode_batch.job(writer, {"endpoint": self.endpoint.name, "inputs": inputs})
         code = writer.done()
-        python = ascode_batch.python(self.endpoint.name, uri)
+        python = ascode_batch.python(self.endpoint.name, inputs)
         tabs = [("curl", "curl", code.curl), ("python", "Python", python), ("cli", "CLI", code.cli)]
         return self.page("batch_endpoint_consume", tabs=tabs, yaml=code.yaml)
 

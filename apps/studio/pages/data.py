@@ -13,14 +13,15 @@ from apps.accounts.policy import Permission
 from apps.core.errors import Problem
 from apps.registry import datastores, locations, uploads
 from apps.registry.domain import register_data
+from apps.registry.enums import DatastoreType
 from apps.registry.locations import Location
 from apps.registry.models import Data, Datastore, DataVersion
 from apps.registry.queries import data_in, default_datastore
-from apps.studio import ascode_batch
+from apps.studio import ascode_assets
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.browsing import browse, download, show_picture
 from apps.studio.forms.batch import UPLOAD
-from apps.studio.forms.data import FIELD_OF, DataForm, DatastoreForm
+from apps.studio.forms.data import FIELD_OF, KEEP, SETTINGS, DataForm, DatastoreEditForm, DatastoreForm
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import FormPage, Page, one
 
@@ -126,7 +127,7 @@ class DataCreate(FormPage):
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
         path = data.get("path") if data.get("source") != UPLOAD else ""
-        ascode_batch.data(writer, {**data, "path": path})
+        ascode_assets.data(writer, {**data, "path": path})
         return writer.done()
 
 
@@ -197,6 +198,47 @@ class DatastoreDelete(DatastoreBase):
         return self.go("studio:datastores", self.workspace.name)
 
 
+class DatastoreEdit(FormPage, DatastoreBase):
+    """Its name, its type and its place stay: what names its paths would find other files."""
+
+    template = "datastore_edit"
+    permissions: ClassVar = {"GET": Permission.WRITE, "POST": Permission.WRITE}
+    field_of: ClassVar = {"credentials.secrets": "key", "credentials.credentialsType": "choice"}
+
+    def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
+        super().prepare(request, **kwargs)
+        datastores.check_changeable(self.store.name)
+
+    def form(self, data: Any = None, files: Any = None) -> DatastoreEditForm:
+        return DatastoreEditForm(data, store=self.store)
+
+    def save(self, form: Any) -> HttpResponse:
+        here, data = self.store, form.cleaned_data
+        datastores.save_datastore(
+            workspace=self.workspace,
+            name=here.name,
+            type=here.type,
+            settings=here.settings,
+            credentials=form.credentials(),
+            description=data["description"],
+            tags=data["tags"],
+            properties=here.properties,
+            actor=self.request.user,
+        )
+        return self.go("studio:datastore", self.workspace.name, here.name)
+
+    def as_code(self, data: dict[str, Any]) -> AsCode | None:
+        here = self.store
+        names = SETTINGS.get(DatastoreType(here.type))
+        if names is None:
+            return None
+        place = {name: here.settings.get(wire) for name, wire in names.items()}
+        writer = Writer(self.workspace.name)
+        kept = datastores.stored_credentials(here)["credentialsType"] if data.get("choice") == KEEP else ""
+        ascode_assets.datastore(writer, {**data, **place, "name": here.name, "type": here.type, "kept": kept})
+        return writer.done()
+
+
 class DatastoreCreate(FormPage):
     section = "data"
     template = "datastore_create"
@@ -216,11 +258,12 @@ class DatastoreCreate(FormPage):
             settings=form.settings(),
             credentials=form.credentials(),
             description=data["description"],
+            tags=data["tags"],
             actor=self.request.user,
         )
         return self.go("studio:datastore", self.workspace.name, store.name)
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode_batch.datastore(writer, data)
+        ascode_assets.datastore(writer, data)
         return writer.done()

@@ -20,7 +20,7 @@ from apps.endpoints.domain import DeploymentSpec, EndpointSpec
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.endpoints.servers import GRPC_PORT, PROPERTY
 from apps.registry.models import Upload
-from apps.studio import ascode
+from apps.studio import ascode_online
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import EXISTING, NEW, DeployForm, DeploymentEditForm, initial_of
 from apps.studio.forms.base import differences
@@ -79,7 +79,7 @@ class DeploymentForms(CodePage):
         return values
 
     def _documented(self, data: dict[str, Any]) -> dict[str, Any]:
-        """A form's data as `ascode.deployment` takes it."""
+        """A form's data as `ascode_online.deployment` takes it."""
         probe = _probe(data)
         on_file = {"failure_threshold": probe.get("failureThreshold"), "period": data.get("probe_period")}
         code = data.get("code") or []
@@ -162,13 +162,13 @@ class Deploy(DeploymentForms):
         new = data.get("target") != EXISTING
         endpoint = (data.get("new_name") if new else data.get("endpoint")) or "ENDPOINT"
         if new:
-            ascode.endpoint(writer, {"name": endpoint, "auth_mode": data.get("auth_mode")})
-        ascode.deployment(writer, {**self._documented(data), "endpoint": endpoint})
+            ascode_online.endpoint(writer, {"name": endpoint, "auth_mode": data.get("auth_mode")})
+        ascode_online.deployment(writer, {**self._documented(data), "endpoint": endpoint})
         share, name = data.get("share"), data.get("name") or "blue"
         found = None if new else endpoints_of(self.workspace).filter(name=endpoint).first()
         if share and name:
             split = domain.split_with(found, name, share) if found and found.traffic else {name: 100}
-            ascode.traffic(writer, endpoint, split, on_file=False)
+            ascode_online.traffic(writer, endpoint, split, on_file=False)
         return writer.done()
 
 
@@ -221,7 +221,7 @@ class DeploymentEdit(DeploymentForms, DeploymentPage):
         more = {"endpoint": self.endpoint.name, "name": here.name, "kept": kept, "code_in_use": code}
         shown = self._documented(data) | {"properties": _properties(data, here.properties)}
         probe = _probe(data, here)
-        ascode.deployment(writer, {**shown, **more, "liveness_wire": probe}, verb="update")
+        ascode_online.deployment(writer, {**shown, **more, "liveness_wire": probe}, verb="update")
         if here.resources:
             writer.note("resources of its own stay with the curl command only: YAML of a managed deployment has none")
         return writer.done()

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from apps.core.errors import Problem
 from apps.endpoints import domain
 from apps.endpoints.domain import EndpointSpec
-from apps.studio import ascode
+from apps.studio import ascode_online
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import EndpointEditForm, EndpointForm
 from apps.studio.forms.base import differences
@@ -35,7 +35,7 @@ class EndpointCreate(FormPage):
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode.endpoint(writer, data)
+        ascode_online.endpoint(writer, data)
         return writer.done()
 
 
@@ -67,5 +67,5 @@ class EndpointEdit(FormPage, EndpointPage):
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode.endpoint(writer, {**data, "name": self.endpoint.name}, verb="update")
+        ascode_online.endpoint(writer, {**data, "name": self.endpoint.name}, verb="update")
         return writer.done()

@@ -20,7 +20,7 @@ from apps.endpoints.enums import AuthMode, ProvisioningState
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import domain as gateway
 from apps.monitoring.queries import summary
-from apps.studio import ascode, invoke
+from apps.studio import ascode_calls, invoke
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.queries import (
     HOURS_OF_A_MONTH,
@@ -141,7 +141,7 @@ class Keys(EndpointPage):
         return self.page(
             "endpoint_keys",
             slots=("primary", "secondary"),
-            tabs=ascode.request(self.endpoint.name, path=self.endpoint.scoring_path, body=json.dumps(sample)),
+            tabs=ascode_calls.request(self.endpoint.name, path=self.endpoint.scoring_path, body=json.dumps(sample)),
             group="request",
             uses_keys=self.endpoint.auth_mode == AuthMode.KEY,
         )

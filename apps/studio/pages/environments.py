@@ -23,7 +23,7 @@ from apps.endpoints.models import OnlineDeployment
 from apps.registry import storage
 from apps.registry.domain import delete_version, register_environment
 from apps.registry.models import Environment, EnvironmentVersion
-from apps.studio import ascode
+from apps.studio import ascode_assets
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import ContextForm, EnvironmentForm
 from apps.studio.forms.assets import inference_config
@@ -190,7 +190,7 @@ class EnvironmentCreate(FormPage):
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode.environment(writer, data | {"inference_config": inference_config(data)})
+        ascode_assets.environment(writer, data | {"inference_config": inference_config(data)})
         return writer.done()
 
 
@@ -217,5 +217,5 @@ class EnvironmentFromContext(SendingPage):
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode.environment_of_context(writer, data | {"inference_config": inference_config(data)})
+        ascode_assets.environment_of_context(writer, data | {"inference_config": inference_config(data)})
         return writer.done()

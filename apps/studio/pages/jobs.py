@@ -67,7 +67,8 @@ class Jobs(Page):
             rows = rows.filter(type=kind)
         if endpoint:
             rows = rows.filter(endpoint_name=endpoint)
-        listed = listing(request, rows, COLUMNS, default="-created_at", states=JobState.choices)
+        narrowed = bool(kind or endpoint or "archived" in request.GET)
+        listed = listing(request, rows, COLUMNS, default="-created_at", states=JobState.choices, narrowed=narrowed)
         names = Job.objects.filter(workspace=self.workspace).exclude(endpoint_name="").order_by("endpoint_name")
         return self.page(
             "jobs",
@@ -77,7 +78,6 @@ class Jobs(Page):
             endpoint=endpoint,
             endpoints=names.values_list("endpoint_name", flat=True).distinct()[:200],
             archived="archived" in request.GET,
-            narrowed=listed.filtered or bool(kind or endpoint or "archived" in request.GET),
         )
 
 
@@ -97,13 +97,14 @@ class JobPage(Page):
     def context(self) -> dict[str, Any]:
         job = self.job
         model_job = job.type == JobType.SCORING
+        top = model_job or (job.type == JobType.PIPELINE and job.parent_id is None)
         return {
             **super().context(),
             "job": job,
             "tab": self.tab,
             "can_cancel": job.live and job.state not in (JobState.CANCEL_REQUESTED, JobState.FINALIZING),
             "can_retry": model_job and not job.live and job.done < job.total,
-            "can_clone": model_job and bool(job.endpoint_id),
+            "can_clone": top and bool(job.deployment_id),
         }
 
 

@@ -15,7 +15,7 @@ from apps.registry.domain import register_model
 from apps.registry.enums import ModelType
 from apps.registry.models import Upload
 from apps.registry.names import mlflow_name
-from apps.studio import ascode
+from apps.studio import ascode_assets
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import ModelForm, RunForm
 from apps.studio.pages.sending import SendingPage
@@ -48,7 +48,7 @@ class ModelRegister(SendingPage):
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode.model(writer, data)
+        ascode_assets.model(writer, data)
         return writer.done()
 
 
@@ -91,7 +91,7 @@ class ModelFromRun(FormPage):
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
-        ascode.model(writer, {**data, "run": data.get("uri") or "runs:/RUN_ID/model"})
+        ascode_assets.model(writer, {**data, "run": data.get("uri") or "runs:/RUN_ID/model"})
         return writer.done()
 
 

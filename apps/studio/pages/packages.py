@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, resolve_url
 
 from apps.accounts.policy import Permission
 from apps.builds.enums import PackageServer
@@ -15,7 +17,8 @@ from apps.builds.packaging.download import download
 from apps.core.errors import Problem
 from apps.registry.enums import ModelType
 from apps.registry.models import ModelVersion
-from apps.studio import ascode
+from apps.registry.queries import latest
+from apps.studio import ascode_assets
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms import PackageForm, routes_of
 from apps.studio.pages.code_files import CodePage
@@ -49,7 +52,18 @@ class ModelPackage(ModelBase, CodePage):
         wanted = request.GET.get("version", "")  # not the form's own field of that name
         rows = self.model.versions.select_related("tree", "created_by", "asset__workspace")
         self.chosen = rows.filter(version=wanted).first()
-        self.version()
+        if wanted or request.method == "POST":
+            self.version()
+
+    def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
+        """Without a version of the newest one, whose address it then has: the form is of just that version."""
+        if self.chosen is not None:
+            return super().get(request)
+        newest = latest(self.model)
+        if newest is None:
+            raise Problem("not-found", kind="version of the model", name=self.model.name)
+        address = resolve_url("studio:model-package", self.workspace.name, self.model.name)
+        return redirect(f"{address}?{urlencode({'version': newest.version})}")
 
     def form(self, data: Any = None, files: Any = None) -> PackageForm:
         triton = self.version().type == ModelType.TRITON
@@ -80,7 +94,7 @@ class ModelPackage(ModelBase, CodePage):
     def as_code(self, data: dict[str, Any]) -> AsCode:
         writer = Writer(self.workspace.name)
         files = [each.name for each in data.get("code") or []]
-        ascode.package(writer, self.version(), {**data, "files": files, "routes": routes_of(data)})
+        ascode_assets.package(writer, self.version(), {**data, "files": files, "routes": routes_of(data)})
         return writer.done()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from django.db.models import Q
@@ -12,9 +13,11 @@ from apps.accounts.policy import Permission
 from apps.batch import domain
 from apps.batch.domain import JobSpec, ScheduleSpec
 from apps.batch.models import BatchEndpoint, Schedule
-from apps.studio.forms.schedules import ScheduleForm
+from apps.studio import ascode_batch
+from apps.studio.ascode import AsCode, Writer
+from apps.studio.forms.schedules import ScheduleForm, inputs_of
 from apps.studio.listing import Column, listing, query_of
-from apps.studio.views import FormPage, Page, one
+from apps.studio.views import FormPage, Page, number, one
 
 COLUMNS = (
     Column(_lazy("Name"), "name"),
@@ -25,6 +28,8 @@ COLUMNS = (
     Column(_lazy("Last run"), "last_at", "fold"),
     Column(""),
 )
+PLAIN = ("cron", "time_zone", "deployment", "display_name", "description", "tags", "enabled")
+"""Fields that a form and a `ScheduleSpec` call the same."""
 
 
 class Schedules(Page):
@@ -34,7 +39,9 @@ class Schedules(Page):
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         rows = Schedule.objects.filter(workspace=self.workspace).select_related("endpoint", "last_job")
         if query := query_of(request):
-            rows = rows.filter(Q(name__icontains=query) | Q(endpoint__name__icontains=query))
+            rows = rows.filter(
+                Q(name__icontains=query) | Q(display_name__icontains=query) | Q(endpoint__name__icontains=query)
+            )
         return self.page("schedules", listing=listing(request, rows, COLUMNS, default="name"))
 
 
@@ -58,22 +65,24 @@ class ScheduleForms(FormPage):
 
     section = "jobs"
     permissions: ClassVar = {"GET": Permission.WRITE, "POST": Permission.WRITE}
-    field_of: ClassVar = {"timeZone": "time_zone", "InputData": "path"}
+    field_of: ClassVar = {"timeZone": "time_zone", "displayName": "display_name", "InputData": "input_0_value"}
 
-    def spec(self, data: dict[str, Any], before: Schedule | None = None) -> ScheduleSpec:
-        """What the form does not know of a job stays."""
-        chosen: BatchEndpoint = data["endpoint"]
-        job = dict(before.body) if before is not None else {}
-        job["inputs"] = {"data": {"type": data["type"], "uri": data["path"].strip()}}
-        return ScheduleSpec(
-            endpoint=chosen,
-            cron=data["cron"],
-            time_zone=data["time_zone"],
-            job=JobSpec(**job),
-            deployment=data["deployment"],
-            description=data["description"],
-            enabled=data["enabled"],
-        )
+    def job(self, data: dict[str, Any]) -> JobSpec:
+        return JobSpec(inputs=inputs_of(data))
+
+    def spec(self, data: dict[str, Any]) -> ScheduleSpec:
+        return ScheduleSpec(endpoint=data["endpoint"], job=self.job(data), **{name: data[name] for name in PLAIN})
+
+    def code_of(self, name: str, data: dict[str, Any]) -> AsCode:
+        chosen = data.get("endpoint")
+        if not isinstance(chosen, BatchEndpoint):
+            rows = BatchEndpoint.objects.filter(workspace=self.workspace)
+            chosen = rows.filter(pk=number(str(chosen))).first() if chosen else rows.first()
+        job = asdict(self.job(data))
+        writer = Writer(self.workspace.name)
+        written = {**data, "endpoint": chosen.name if chosen else "", "job": job | job["overrides"]}
+        ascode_batch.schedule(writer, name, written)
+        return writer.done()
 
 
 class ScheduleCreate(ScheduleForms):
@@ -89,24 +98,35 @@ class ScheduleCreate(ScheduleForms):
         domain.create_schedule(workspace=self.workspace, name=data["name"], spec=spec, actor=self.request.user)
         return self.go("studio:schedules", self.workspace.name)
 
+    def as_code(self, data: dict[str, Any]) -> AsCode:
+        return self.code_of(data.get("name") or "", data)
+
 
 class ScheduleEdit(ScheduleForms, ScheduleBase):
     template = "schedule_edit"
 
     def form(self, data: Any = None, files: Any = None) -> ScheduleForm:
         here = self.schedule
-        given: dict[str, Any] = next(iter(here.body.get("inputs", {}).values()), {})
-        initial = {name: getattr(here, name) for name in ("name", "cron", "time_zone", "description", "enabled")}
-        initial |= {"endpoint": here.endpoint_id, "deployment": here.deployment_name}
-        initial |= {"path": given.get("uri", ""), "type": given.get("type", "UriFolder")}
-        form = ScheduleForm(data, workspace=self.workspace, initial=initial)
+        initial = asdict(domain.schedule_spec_of(here, endpoint=None)) | {"endpoint": here.endpoint_id}
+        form = ScheduleForm(data, workspace=self.workspace, initial=initial, inputs=here.body.get("inputs", {}))
         del form.fields["name"]
         return form
 
+    def job(self, data: dict[str, Any]) -> JobSpec:
+        """What the form does not know of a job stays."""
+        before = self.schedule.body
+        inputs = inputs_of(data)
+        for name, given in inputs.items():
+            if mode := before.get("inputs", {}).get(name, {}).get("mode"):
+                given["mode"] = mode
+        return JobSpec(**before | {"inputs": inputs})
+
     def save(self, form: Any) -> HttpResponse:
-        spec = self.spec(form.cleaned_data, self.schedule)
-        domain.update_schedule(schedule=self.schedule, spec=spec, actor=self.request.user)
+        domain.update_schedule(schedule=self.schedule, spec=self.spec(form.cleaned_data), actor=self.request.user)
         return self.go("studio:schedules", self.workspace.name)
+
+    def as_code(self, data: dict[str, Any]) -> AsCode:
+        return self.code_of(self.schedule.name, data)
 
 
 class ScheduleEnable(ScheduleBase):

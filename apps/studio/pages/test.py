@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
-from apps.studio import ascode, invoke
+from apps.studio import ascode_calls, invoke
 from apps.studio.models import Call
 from apps.studio.pages.endpoints import EndpointPage
 from apps.studio.pretty import pretty
@@ -102,7 +102,7 @@ class Test(EndpointPage):
 
     def _code(self, *, deployment: str, body: str, path: str, **_: str) -> dict[str, Any]:
         return {
-            "tabs": ascode.request(self.endpoint.name, path=path, body=body, deployment=deployment),
+            "tabs": ascode_calls.request(self.endpoint.name, path=path, body=body, deployment=deployment),
             "group": "request",
         }
 

@@ -15,7 +15,7 @@ from apps.core.models import AuditRecord, Operation
 from apps.endpoints import domain
 from apps.endpoints.domain import EndpointSpec
 from apps.endpoints.rules import MIRROR_MAX
-from apps.studio import ascode
+from apps.studio import ascode_online
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.pages.endpoints import EndpointPage
 from apps.studio.queries import cards, deployments_of, endpoints_of, operations_of
@@ -89,7 +89,7 @@ class Traffic(EndpointPage):
     def _code(self, proposal: Proposal) -> AsCode:
         writer = Writer(self.workspace.name)
         mirror = proposal.mirror if proposal.mirror or self.endpoint.mirror_traffic else None
-        ascode.traffic(writer, self.endpoint.name, proposal.live, mirror)
+        ascode_online.traffic(writer, self.endpoint.name, proposal.live, mirror)
         return writer.done()
 
 

@@ -133,8 +133,9 @@ def split_words(traffic: Mapping[str, int] | None, mirror: Mapping[str, int] | N
 
 @register.simple_tag(takes_context=True)
 def live(context: Any, id: str, *topics: str) -> SafeString:  # noqa: A002 -- HTML's word
-    """Attributes of an element that fetches itself again when one of its topics changes."""
-    triggers = [f"changed:{topic_name(topic)} from:body" for topic in topics] + ["tick from:body"]
+    """Attributes of an element that fetches itself again when one of its topics changes; a text may name several."""
+    named = [each for topic in topics for each in topic.split()]
+    triggers = [f"changed:{topic_name(topic)} from:body" for topic in named] + ["tick from:body"]
     return format_html(
         'id="{0}" hx-get="{1}" hx-select="#{0}" hx-target="this" hx-swap="morph:outerHTML" hx-trigger="{2}" '
         'hx-disinherit="*"',

@@ -1,0 +1,125 @@
+"""Schedules in the studio: several inputs, what describes them, and the same as code."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from apps.batch import domain
+from apps.batch.models import BatchEndpoint, Schedule
+from tests.factories import make_schedule
+from tests.studio.test_ascode import CODE, play, requests_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+WEB = "azureml://datastores/workspaceblobstore/paths/in"
+CREATE = "/w/lab/create/schedule"
+EDIT = "/w/lab/schedules/nightly/edit"
+
+
+def text(response):
+    return " ".join(response.content.decode().split())
+
+
+def form(**values):
+    return {
+        "name": "weekly",
+        "endpoint": BatchEndpoint.objects.get(name="forests").pk,
+        "cron": "0 6 * * 1",
+        "time_zone": "Europe/Berlin",
+        "display_name": "Every week",
+        "description": "of the forests",
+        "tags": "team=geo",
+        "enabled": "on",
+        "input_0_name": "data",
+        "input_0_type": "UriFolder",
+        "input_0_value": WEB,
+        "input_1_name": "rate",
+        "input_1_type": "Literal",
+        "input_1_value": "0.5",
+        "input_2_name": "",
+        "input_2_type": "UriFolder",
+        "input_2_value": "",
+        **values,
+    }
+
+
+def test_several_inputs_and_what_describes_it_are_kept_shown_and_changed(world, browser):
+    client = browser("dan")
+    assert client.post(CREATE, form()).status_code == 302
+    row = Schedule.objects.get(name="weekly")
+    assert (row.display_name, row.tags) == ("Every week", {"team": "geo"})
+    inputs = {"data": {"type": "UriFolder", "uri": WEB}, "rate": {"type": "Literal", "value": "0.5"}}
+    assert row.body["inputs"] == inputs
+    assert "Every week" in text(client.get("/w/lab/schedules?q=every"))
+    address = "/w/lab/schedules/weekly/edit"
+    page = text(client.get(address))
+    assert all(each in page for each in ('value="0.5"', 'value="rate"', "team=geo", "Every week"))
+    changed = form(input_1_name="", input_1_value="", display_name="", tags="")
+    assert client.post(address, changed).status_code == 302
+    row.refresh_from_db()
+    assert (row.display_name, row.tags, set(row.body["inputs"])) == ("", {}, {"data"})
+
+
+def test_what_the_form_does_not_know_of_the_job_stays(world, browser):
+    row = Schedule.objects.get(name="nightly")
+    body = row.body | {"overrides": {"mini_batch_size": 3}, "experiment_name": "night"}
+    body["inputs"]["data"]["mode"] = "Download"
+    Schedule.objects.filter(pk=row.pk).update(body=body)
+    assert browser("dan").post(EDIT, form()).status_code == 302
+    row.refresh_from_db()
+    assert (row.body["overrides"], row.body["experiment_name"]) == ({"mini_batch_size": 3}, "night")
+    assert row.body["inputs"]["data"]["mode"] == "Download"
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"input_1_name": ""}, "input_1_name"),
+        ({"input_1_value": ""}, "input_1_value"),
+        ({"input_1_name": "data"}, "input_1_name"),
+        ({"input_0_value": ""}, "input_0_value"),
+        ({"input_1_type": "MLTable"}, "input_1_type"),
+        ({"cron": "61 * * * *"}, "cron"),
+        ({"time_zone": "Nowhere"}, "time_zone"),
+        ({"deployment": "nowhere"}, "deployment"),
+        ({"display_name": "x" * 256}, "display_name"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(world, browser, values, field):
+    answer = browser("dan").post(CREATE, form(**values))
+    assert answer.status_code == 400
+    assert field in answer.context["form"].errors
+    assert not Schedule.objects.filter(name="weekly").exists()
+
+
+def test_a_form_of_many_rows_is_bounded(world, browser):
+    many = {f"input_{number}_{part}": "x" for number in range(300) for part in ("name", "value")}
+    answer = browser("dan").post(CREATE, form(**many))
+    assert answer.status_code == 400
+    assert sum(name.endswith("_value") for name in answer.context["form"].fields) == 50
+
+
+def test_the_form_as_code_makes_the_same_row(world, browser):
+    client = browser("dan")
+    texts = client.post(CREATE, form(name="again"), headers=CODE).json()
+    assert client.post(CREATE, form()).status_code == 302
+    assert list(play(client, texts["curl"])) == [201]
+    first, second = (Schedule.objects.get(name=name) for name in ("weekly", "again"))
+    assert domain.schedule_spec_of(second) == domain.schedule_spec_of(first)
+    assert "portway schedule create again --file schedule.yml -w lab" in texts["cli"].replace(" \\\n ", "")
+    [(_method, _path, body)] = requests_of(texts["curl"])
+    assert yaml.safe_load(texts["yaml"]) == body
+
+
+def test_a_schedule_as_code_says_all_of_its_job(world, browser):
+    made = make_schedule(BatchEndpoint.objects.get(name="forests"), "full")
+    job = made.body | {"overrides": {"timeout_ms": 90_000, "max_retries": 0}, "tags": {"a": "b"}}
+    Schedule.objects.filter(pk=made.pk).update(body=job)
+    made.refresh_from_db()
+    before = domain.schedule_spec_of(made)
+    client = browser("dan")
+    code = client.get("/w/lab/schedules/full/edit").context["code"]
+    assert list(play(client, code.curl)) == [200]
+    made.refresh_from_db()
+    after = domain.schedule_spec_of(made)
+    assert (after.job, after.cron, after.enabled) == (before.job, before.cron, before.enabled)
