@@ -296,14 +296,6 @@ def make_component(workspace, name="step", version="1", **values):
     return ComponentVersion.objects.create(asset=asset, version=version, **values)
 
 
-def make_datastore(workspace, name="lake", **values):
-    from apps.registry.models import Datastore
-
-    values = {"type": "S3", "settings": {"bucketName": "lake", "region": "eu-central-1"}} | values
-    values.setdefault("credentials", '{"credentialsType": "AccountKey", "accessKeyId": "AKIA1", "key": "hush-hush"}')
-    return Datastore.objects.create(workspace=workspace, name=name, **values)
-
-
 def make_build(*, requirements="scikit-learn==1.5.0", used=None, size=3 * 2**20, state="succeeded", on_disk=True):
     """An environment on disk, with one file; `used`: when it was last asked for."""
     from pathlib import Path

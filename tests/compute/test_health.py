@@ -34,4 +34,4 @@ def test_the_engine_tells_its_version_storage_and_control_groups(docker_client):
     found = engine_finding()
     info = docker_client.info()
     assert found.text == (f"Docker {info['ServerVersion']}, storage {info['Driver']}, cgroup v{info['CgroupVersion']}")
-    assert found.tone == ("ok" if info["CgroupVersion"] == "2" else "degraded")
+    assert found.fine
