@@ -229,7 +229,7 @@ def _give_back(cluster: Cluster, most: int, *, since: datetime) -> int:
 
 def shrink_now(cluster: Cluster) -> int:
     """Give back every idle node that no job wants, whatever the idle time; the minimum stays. How many went."""
-    return _give_back(cluster, cluster.nodes.count() - _wanted(cluster), since=timezone.now())
+    return _give_back(cluster, cluster.nodes.count() - len(_wanted(cluster)), since=timezone.now())
 
 
 # -- low priority
