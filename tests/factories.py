@@ -347,7 +347,6 @@ def make_console_world(workspace, people):
         "host": make_host(seen_at=timezone.now() - timedelta(hours=1)),
         "node": make_node(job.cluster, state="running", host="worker-1", job=job, idle_since=None),
         "component": make_component(workspace),
-        "datastore": make_datastore(workspace),
         "workspace": workspace,
         "people": people,
         "user": people["dan"],

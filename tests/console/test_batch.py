@@ -116,8 +116,8 @@ def test_a_host_is_alive_or_lost(it, world):
 def test_a_datastore_says_that_it_has_credentials_and_not_which(it, world):
     page = text(it, world["datastore"])
     assert "kept, encrypted" in page
-    assert "hush-hush" not in page
-    assert "lake" in page
+    assert "never-shown" not in page
+    assert "tiles" in page
 
 
 def test_signatures_of_links_are_not_shown(it, workspace, world):
@@ -223,11 +223,11 @@ def test_data_components_and_datastores_are_deleted_unless_they_are_used(it, job
     assert "It is used by batch deployment forests/blue" in text(it, world["component"], "delete")
     BatchDeployment.objects.update(component=None)
     assert do(it, world["component"], "delete", confirm="step:1").url == "/console/registry/componentversion/"
-    inside = make_data(workspace, "inside", uri="azureml://datastores/lake/paths/x")
-    assert do(it, world["datastore"], "delete", confirm="lake").status_code == 409
+    inside = make_data(workspace, "inside", uri="azureml://datastores/bay/paths/x")
+    assert do(it, world["datastore"], "delete", confirm="bay").status_code == 409
     assert do(it, inside, "delete", confirm="inside:1").url == "/console/registry/dataversion/"
-    assert do(it, world["datastore"], "delete", confirm="lake").url == "/console/registry/datastore/"
-    assert not Datastore.objects.filter(name="lake").exists()
+    assert do(it, world["datastore"], "delete", confirm="bay").url == "/console/registry/datastore/"
+    assert not Datastore.objects.filter(name="bay").exists()
     assert not ComponentVersion.objects.exists()
     assert list(DataVersion.objects.values_list("asset__name", flat=True)) == ["tiles"]
     assert (recorded("component.delete"), recorded("data.delete"), recorded("datastore.delete")) == (1, 1, 1)
