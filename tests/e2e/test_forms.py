@@ -254,3 +254,54 @@ def test_single_keys_can_be_switched_off(open_page, site):
     page.keyboard.press("c")
     page.wait_for_url("**/create/**")
     clean(page)
+
+
+def test_the_form_of_a_job_has_the_fields_of_what_is_chosen(open_page, site):
+    page = open_page("dan")
+    page.goto(f"{site}/w/lab/create/job?endpoint=forests")
+    page.get_by_label("Mini-batch size").wait_for()
+    page.get_by_label("Deployment").select_option(label="rivers/flow · rivers_flow:1")
+    page.get_by_label("count", exact=True).fill("x")
+    page.get_by_role("combobox", name="images").fill("azureml:tiles@latest")
+    page.get_by_role("tab", name="curl").click()
+    page.locator("#as-code").get_by_text('"Uri": "azureml:tiles@latest"').wait_for()
+    page.get_by_role("button", name="Create job").click()
+    page.get_by_text("'x' is no integer").wait_for()
+    assert page.get_by_label("count", exact=True).input_value() == "x"
+    until(page, "document.activeElement.name === 'input.count'")
+    expected(page, 400)
+    clean(page)
+
+
+def test_more_inputs_of_a_schedule_and_its_code(open_page, site):
+    page = open_page("dan")
+    page.goto(f"{site}/w/lab/create/schedule")
+    page.get_by_text("More inputs").click()
+    page.get_by_label("Input", exact=True).nth(0).fill("data")
+    page.get_by_role("combobox", name="Address of the data, or the value").nth(0).fill("azureml:tiles@latest")
+    page.get_by_label("Input optional").nth(0).fill("rate")
+    page.locator("[name=input_1_type]").select_option("Literal")
+    page.locator("[name=input_1_value]").fill("0.5")
+    page.get_by_role("tab", name="YAML").click()
+    page.locator("#as-code").get_by_text("Value: '0.5'").wait_for()
+    page.get_by_label("Name", exact=True).fill("weekly")
+    page.get_by_label("When").fill("0 6 * * 1")
+    page.get_by_role("button", name="Create schedule").click()
+    page.wait_for_url("**/w/lab/schedules")
+    page.get_by_role("link", name="weekly").wait_for()
+    clean(page)
+
+
+def test_credentials_of_a_datastore_are_asked_for_when_they_are_replaced(open_page, site):
+    page = open_page("dan")
+    page.goto(f"{site}/w/lab/datastores/bay/edit")
+    secret = page.get_by_label("Secret key")
+    assert not secret.is_visible()
+    page.get_by_label("Replace them").check()
+    secret.wait_for()
+    page.get_by_label("Description").fill("of the bay")
+    page.get_by_label("Keep those it has").check()
+    assert not secret.is_visible()
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url("**/w/lab/datastores/bay")
+    page.complaints.clear()  # nobody is at the made-up place
