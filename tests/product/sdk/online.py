@@ -36,7 +36,7 @@ for colour in ("blue", "green"):  # the second time, code, model and environment
     assert made.provisioning_state == "Succeeded", made.provisioning_state
 endpoint = endpoints.get("from-sdk")
 endpoint.traffic = {"blue": 100, "green": 0}
-assert endpoints.begin_create_or_update(endpoint).result().traffic == {"blue": 100, "green": 0}
+assert endpoints.begin_create_or_update(endpoint).result().traffic == {"blue": 100}
 assert json.loads(endpoints.invoke("from-sdk", request_file=request)) == "blue"
 assert json.loads(endpoints.invoke("from-sdk", deployment_name="green", request_file=request)) == "green"
 assert "loaded" in deployments.get_logs("blue", "from-sdk", lines=50)
