@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from apps.batch import domain
+from apps.batch.engine import joblogs
 from apps.batch.enums import JobState
 from apps.batch.models import Job
 from apps.compute import domain as compute
@@ -15,6 +16,7 @@ from apps.compute.models import WorkspaceCompute
 from apps.registry import storage
 from apps.registry.domain import register_data, register_model
 from apps.registry.enums import ModelType
+from tests.batch.pipes import DATA, deploy_one, ended, folder, run, text
 
 NAMES = "def init(): pass\ndef run(files): return [__import__('os').path.basename(f) for f in files]\n"
 
@@ -108,18 +110,50 @@ def test_links_in_a_scripts_own_output_are_refused(batch):
     assert (job.state, job.error["code"]) == (JobState.FAILED, "upload-refused")
 
 
-@pytest.mark.docker
-def test_the_same_job_in_containers(batch, docker_client, settings):
+@pytest.fixture
+def containers(batch, docker_client):
+    """The workspace runs its work in containers."""
     compute.seed_targets()
     compute.save_target(
         name="docker", enabled=True, cpu_milli=None, mem_bytes=None, gpus=None, overcommit_cpu=8, overcommit_memory=2,
         actor=batch.actor,
     )  # fmt: skip
     WorkspaceCompute.objects.create(workspace=batch.workspace, target="docker")
+    return docker_client.containers
+
+
+@pytest.mark.docker
+def test_the_same_job_in_containers(batch, containers, settings):
     batch.deployment(mini_batch_size=5, max_concurrency_per_instance=2)
     batch.agent()
     job = batch.completed(batch.submit(batch.files(40)), seconds=240)
     assert Job.objects.get(pk=job.pk).launch["driver"] == "docker"
     assert batch.lines(job) == [f"f{number:06d}.txt" for number in range(40)]
     ours = {"label": f"portway.installation={settings.HOME.installation}"}
-    assert docker_client.containers.list(all=True, filters=ours) == []
+    assert containers.list(all=True, filters=ours) == []
+
+
+@pytest.mark.docker
+def test_an_mlflow_model_in_containers(batch, containers, doubling):
+    batch.deployment(
+        None, model=register(batch, doubling), mini_batch_size=1, max_concurrency_per_instance=2, timeout_ms=120_000
+    )
+    uri = batch.files(6, folder="numbers", text="x\n{number}\n", suffix=".csv")
+    batch.agent()
+    job = batch.completed(batch.submit(uri), seconds=240)
+    assert Job.objects.get(pk=job.pk).launch["driver"] == "docker"
+    assert [row[1] for row in csv.reader(batch.lines(job))] == [str(2 * number) for number in range(6)]
+
+
+@pytest.mark.docker
+def test_a_command_in_containers(batch, containers):
+    command = "cat ${{inputs.data}}/* > ${{outputs.out}}; python -c 'import sys; print(sys.version_info[:2])'"
+    deploy_one(batch, command, inputs={"data": DATA}, outputs={"out": {"type": "uri_file"}})
+    uri = batch.files(3)
+    batch.agent()
+    job = ended(batch, run(batch, {"data": folder(uri)}))
+    assert text(batch, job, "out", "") == "0\n1\n2\n"
+    step = job.children.get(step="only")
+    assert step.launch["driver"] == "docker"
+    name = next(name for name, _size in joblogs.tree(step) if name.endswith("process0.stdout.txt"))
+    assert joblogs.read(step, name)[0] == "(3, 11)\n"

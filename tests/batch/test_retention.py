@@ -39,7 +39,7 @@ def jobs(workspace):
 
 
 def names(job):
-    return sorted(path.name for path in folders.of(job).iterdir())
+    return sorted(path.name for path in folders.of(job).iterdir() if path.name != folders.SWEPT)
 
 
 def test_working_files_go_and_logs_stay(jobs, people):

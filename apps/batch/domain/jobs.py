@@ -180,7 +180,7 @@ def _deliver_again(job: Job, actor: Any) -> Job:
 
 
 def _check_kept(job: Job) -> None:
-    if not folders.kept(job):
+    if folders.is_swept(job):
         raise _ended(job, "its working files were removed since")
 
 

@@ -19,7 +19,7 @@ PASSABLE = 0o711
 
 
 LOGS = "logs"
-SCORE = "score"
+SWEPT = "swept"
 
 
 def root() -> Path:
@@ -40,7 +40,7 @@ def logs(job: Job) -> Path:
 
 def score(job: Job) -> Path:
     """What scripts find as AZUREML_BI_OUTPUT_PATH."""
-    return _made(of(job) / SCORE, WRITABLE)
+    return _made(of(job) / "score", WRITABLE)
 
 
 def output(job: Job, attempt: str, name: str) -> Path:
@@ -74,14 +74,15 @@ def remove(job: Job) -> None:
     shutil.rmtree(of(job), ignore_errors=True)
 
 
-def kept(job: Job) -> bool:
-    """Whether what a scoring job was prepared with, and has written, is still there."""
-    return (of(job) / SCORE).is_dir()
+def is_swept(job: Job) -> bool:
+    """Whether `forget_work` has taken away what its mini-batches need and have written."""
+    return (of(job) / SWEPT).exists()
 
 
 def forget_work(folder: Path) -> bool:
     """Remove all of a job's folder but its logs; whether there was anything."""
-    work = [each for each in folder.iterdir() if each.name != LOGS]
+    work = [each for each in folder.iterdir() if each.name not in {LOGS, SWEPT}]
+    (folder / SWEPT).touch()
     for each in work:
         if each.is_dir() and not each.is_symlink():
             shutil.rmtree(each, ignore_errors=True)
