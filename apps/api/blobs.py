@@ -30,8 +30,9 @@ PAGE = 5000
 PIECE = 2**18
 MOST_DOWNLOAD_S = 3600.0
 RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
-BLOCK = re.compile(r"<(Latest|Uncommitted|Committed)>([A-Za-z0-9+/=]{1,200})</\1>")
-BLOCKS = re.compile(rf"\s*(?:<\?xml[^>]*\?>)?\s*<BlockList>(?:\s*{BLOCK.pattern})*\s*</BlockList>\s*")
+BLOCK = re.compile(rf"<(Latest|Uncommitted|Committed)>({blobs.BLOCK.pattern})</\1>")
+# nothing in it can match the same text in two ways, so no text makes it slow
+BLOCKS = re.compile(rf"(?:<\?xml[^<>]*\?>\s*)?<BlockList(?:\s*/>|>(?:\s*{BLOCK.pattern})*\s*</BlockList>)")
 NOTED = "x-ms-meta-"
 NOTE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 UNFIT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # for XML
@@ -47,6 +48,10 @@ class Refused(Exception):  # noqa: N818 -- an answer, not a defect
     def __init__(self, status: int, code: str, message: str = "") -> None:
         self.status, self.code, self.message = status, code, message or code
         super().__init__(code)
+
+
+def _no_blob() -> Refused:
+    return Refused(404, "BlobNotFound", "There is no such blob.")
 
 
 @method_decorator(csrf_exempt, name="dispatch")  # no cookie counts here: the signature in the address does
@@ -89,10 +94,16 @@ class Blobs(View):
     def get(self, request: HttpRequest, blob: str) -> HttpResponseBase:
         if not blob:
             return self._list(request) if request.GET.get("comp") == "list" else HttpResponse()
-        found = self._found(blob)
-        start, end, ranged = _range(request, found.size)
-        stream = self.container.store.open(self.container.path(blob))
-        stream.seek(start)
+        pair = blobs.opened(self.container, blob)
+        if pair is None:
+            raise _no_blob()
+        found, stream = pair
+        try:
+            start, end, ranged = _range(request, found)
+            stream.seek(start)
+        except Refused:
+            stream.close()
+            raise
         answer = StreamingHttpResponse(_sent(stream, end - start), status=206 if ranged else 200)
         _describe(answer, found)
         answer.headers["Content-Length"] = str(end - start)
@@ -104,7 +115,7 @@ class Blobs(View):
     def _found(self, blob: str) -> Blob:
         found = blobs.find(self.container, blob)
         if found is None:
-            raise Refused(404, "BlobNotFound", "There is no such blob.")
+            raise _no_blob()
         return found
 
     def _list(self, request: HttpRequest) -> HttpResponse:
@@ -150,7 +161,7 @@ class Blobs(View):
             case "metadata":
                 found = blobs.describe(self.container, blob, noted)
                 if found is None:
-                    raise Refused(404, "BlobNotFound", "There is no such blob.")
+                    raise _no_blob()
                 return _written(found, status=200)
             case other:
                 raise Refused(400, "UnsupportedQueryParameter", f"comp={other[:50]} is not served here.")
@@ -164,7 +175,7 @@ def _noted(request: HttpRequest) -> dict[str, str]:
 
 def _blocks(request: HttpRequest) -> list[str]:
     """The names of a list of blocks. Its shape is fixed, so no parser that hostile XML could burden is needed."""
-    text = request.read(LARGEST_LIST + 1).decode("utf-8", "replace")
+    text = request.read(LARGEST_LIST + 1).decode("utf-8", "replace").strip()
     if len(text) > LARGEST_LIST or not BLOCKS.fullmatch(text):
         raise Refused(400, "InvalidXmlDocument", "This is no list of blocks.")
     return [match[2] for match in BLOCK.finditer(text)]
@@ -190,11 +201,14 @@ def _describe(answer: HttpResponseBase, blob: Blob) -> None:
         answer.headers[NOTED + key] = value
 
 
-def _range(request: HttpRequest, size: int) -> tuple[int, int, bool]:
-    """(first byte, the one after the last, whether it is a part)."""
+def _range(request: HttpRequest, blob: Blob) -> tuple[int, int, bool]:
+    """(first byte, the one after the last, whether it is a part); of the version that the caller names, if any."""
+    size = blob.size
+    if request.headers.get("If-Match", blob.etag) not in {blob.etag, "*"}:
+        raise Refused(412, "ConditionNotMet", "The blob was replaced meanwhile.")
     asked = request.headers.get("x-ms-range") or request.headers.get("Range") or ""
     match = RANGE.fullmatch(asked)
-    if match is None:
+    if match is None or (match[2] and int(match[2]) < int(match[1])):
         return 0, size, False
     start = int(match[1])
     if start >= size:

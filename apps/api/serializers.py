@@ -206,7 +206,7 @@ class AssetProperties(Strict):
 
 class ModelProperties(AssetProperties):
     modelType = AnyCase(ModelType.values, required=False, default=ModelType.CUSTOM)  # noqa: N815
-    modelUri = serializers.CharField()  # noqa: N815
+    modelUri = serializers.CharField(max_length=2000)  # noqa: N815
     flavors = optional(serializers.DictField)
 
 
@@ -227,7 +227,7 @@ class InferenceConfig(Strict):
 
 
 class BuildContext(Strict):
-    contextUri = serializers.CharField(max_length=1000)  # noqa: N815
+    contextUri = serializers.CharField(max_length=2000)  # noqa: N815
     dockerfilePath = optional(serializers.CharField, max_length=400)  # noqa: N815
 
 
@@ -282,7 +282,7 @@ class EnvironmentBody(Strict):
 
 
 class CodeProperties(AssetProperties):
-    codeUri = serializers.CharField()  # noqa: N815
+    codeUri = serializers.CharField(max_length=2000)  # noqa: N815
     properties = serializers.DictField(required=False, allow_null=True)  # type: ignore[assignment]
 
 

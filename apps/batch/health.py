@@ -19,7 +19,8 @@ def _hosts() -> list[Finding]:
     counts = dict(Node.objects.order_by().values_list("host").annotate(Count("pk")))
     found = [_host(each, counts.get(each.name, 0)) for each in rows]
     waiting = Job.objects.filter(state__in=claims.RUNNING_JOBS).count()
-    if waiting and all(each.lost for each in rows):
+    newest = Host.objects.order_by("-seen_at").first()
+    if waiting and (newest is None or newest.lost):
         text = ngettext("none is alive, and %(count)s job waits", "none is alive, and %(count)s jobs wait", waiting)
         advice = _("Start a worker: nodes of clusters run on the machines that have one.")
         found.insert(0, Finding("batch hosts", "failed", text % {"count": waiting}, advice))

@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import structlog
+from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.batch.engine import folders
@@ -35,7 +37,7 @@ def sweep() -> int:
             if time.monotonic() > until:
                 return removed
             if name in old:
-                removed += folders.forget_work(folders.root() / name)
+                removed += _forget(name)
             elif name not in jobs and _settled(folders.root() / name):
                 shutil.rmtree(folders.root() / name, ignore_errors=True)
                 removed += 1
@@ -44,10 +46,23 @@ def sweep() -> int:
     return removed
 
 
+def _forget(name: str) -> bool:
+    """The mark is set while the row is locked: who retries the job now is refused, or has come first."""
+    folder = folders.root() / name
+    with transaction.atomic():
+        if not _old().select_for_update().filter(pk=name).exists():
+            return False
+        folders.mark_swept(folder)
+    return folders.forget_work(folder)
+
+
 def _ended_long_ago(names: list[str]) -> set[str]:
+    return {str(pk) for pk in _old().filter(pk__in=names).values_list("pk", flat=True)}
+
+
+def _old() -> QuerySet[Job]:
     before = timezone.now() - timedelta(days=limits.get("job_files_days"))
-    ended = Job.objects.filter(pk__in=names, state__in=JobState.ended(), ended_at__lt=before)
-    return {str(pk) for pk in ended.values_list("pk", flat=True)}
+    return Job.objects.filter(state__in=JobState.ended(), ended_at__lt=before)
 
 
 def _settled(path: Path) -> bool:

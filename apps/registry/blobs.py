@@ -7,10 +7,12 @@ a blob (`x-ms-meta-*`) is kept in the database.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,10 +27,11 @@ from apps.registry.locations import checked_path
 from apps.registry.models import BlobMetadata
 from apps.registry.queries import default_datastore
 from apps.registry.stores import store_of
-from apps.registry.stores.local import LocalStore
+from apps.registry.stores.local import LocalStore, disk_errors
 
 CONTAINER = re.compile(r"(?:azureml-blobstore-(?P<whole>\d{1,18})|code-(?P<code>\d{1,18})-(?P<folder>[0-9a-f]{16}))")
 UPLOADED = "LocalUpload"
+BLOCK = re.compile(r"[A-Za-z0-9+/=]{1,200}")
 CHUNK = 1 << 20
 MOST_BLOCKS = 50_000
 MOST_METADATA = 8 * 2**10  # characters, as in Azure
@@ -89,15 +92,27 @@ def container_named(name: str) -> Container | None:
 
 def find(container: Container, blob: str) -> Blob | None:
     """Raises Problem "bad-field" for what no blob can be called."""
-    path = container.path(blob)
-    if not path or container.store.kind(path) != "file":
+    path, store = container.path(blob), container.store
+    if not path or store.kind(path) != "file":
         return None
+    return _blob(blob, store.local(path).stat(), _noted(container, path))
+
+
+def opened(container: Container, blob: str) -> tuple[Blob, BinaryIO] | None:
+    """A blob to read, and what it is: both of the same file, whatever replaces it meanwhile. Raises as `find`."""
+    if find(container, blob) is None:
+        return None
+    path = container.path(blob)
+    stream = container.store.open(path)
+    return _blob(blob, os.fstat(stream.fileno()), _noted(container, path)), stream
+
+
+def _noted(container: Container, path: str) -> Mapping[str, str]:
     row = BlobMetadata.objects.filter(workspace=container.workspace, path=path).first()
-    return _blob(blob, container.store.local(path), row.values if row else {})
+    return row.values if row else {}
 
 
-def _blob(name: str, place: Path, metadata: Mapping[str, str]) -> Blob:
-    found = place.stat()
+def _blob(name: str, found: os.stat_result, metadata: Mapping[str, str]) -> Blob:
     return Blob(name, found.st_size, found.st_mtime, f'"0x{found.st_mtime_ns:X}{found.st_size:X}"', metadata)
 
 
@@ -109,42 +124,56 @@ def write(container: Container, blob: str, content: Content, *, new: bool, metad
 
     Raises Problem "bad-field", "upload-too-large", "disk-full".
     """
-    with storage.scratch() as folder:
+    with storage.scratch() as folder, disk_errors():
         _copy(content, folder / "blob", storage.Room())
         return _take(container, blob, folder / "blob", new=new, metadata=metadata)
 
 
 def stage(container: Container, blob: str, block: str, content: Content) -> None:
     """Keep a piece of a blob until all are there, for a day at most. Raises as `write`."""
+    if not BLOCK.fullmatch(block):
+        raise Problem("bad-field", field="blockid", reason="must be base64 of at most 200 characters", target="blockid")
     folder = _blocks(container, blob)
-    folder.mkdir(exist_ok=True)
-    if sum(1 for _ in islice(folder.iterdir(), MOST_BLOCKS)) >= MOST_BLOCKS:
-        raise Problem("upload-refused", reason=f"a blob has at most {MOST_BLOCKS} blocks")
-    with storage.scratch() as scratch:
+    with storage.scratch() as scratch, disk_errors():
         _copy(content, scratch / "block", storage.Room())
-        (scratch / "block").replace(folder / _block_name(block))
+        while True:  # ends: only a commit takes the folder away, and each takes it once
+            folder.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):
+                _check_blocks(sum(1 for _ in islice(folder.iterdir(), MOST_BLOCKS + 1)))
+                (scratch / "block").replace(folder / _block_name(block))
+                return
+
+
+def _check_blocks(count: int) -> None:
+    if count > MOST_BLOCKS:
+        raise Problem("upload-refused", reason=f"a blob has at most {MOST_BLOCKS} blocks")
 
 
 def commit(
     container: Container, blob: str, blocks: Sequence[str], *, new: bool, metadata: Mapping[str, str]
 ) -> Blob | None:
-    """Make a blob of pieces; None when it has to be new and is not. Raises as `write`, "not-found" for a piece."""
-    if len(blocks) > MOST_BLOCKS:
-        raise Problem("upload-refused", reason=f"a blob has at most {MOST_BLOCKS} blocks")
+    """Make a blob of pieces; None when it has to be new and is not. Raises as `write`, "not-found" for a piece.
+
+    Pieces that are gone because the blob was made of them are no error: the caller did not hear of it, or somebody else
+    sent the same at the same time (the SDK names what it uploads by its content).
+    """
+    _check_blocks(len(blocks))
     source = _blocks(container, blob)
     room = storage.Room()
-    with storage.scratch() as folder:
+    with storage.scratch() as folder, disk_errors():
         with (folder / "blob").open("wb") as out:
             for block in blocks:
                 try:
                     piece = (source / _block_name(block)).open("rb")
                 except FileNotFoundError:
+                    if container.path(blob).startswith(f"{UPLOADED}/") and (made := find(container, blob)):
+                        return made
                     raise Problem("not-found", kind="block", name=block[:200]) from None
                 with piece:
                     _append(piece, out, room)
-        made = _take(container, blob, folder / "blob", new=new, metadata=metadata)
+        done = _take(container, blob, folder / "blob", new=new, metadata=metadata)
     shutil.rmtree(source, ignore_errors=True)
-    return made
+    return done
 
 
 def describe(container: Container, blob: str, metadata: Mapping[str, str]) -> Blob | None:
@@ -152,25 +181,30 @@ def describe(container: Container, blob: str, metadata: Mapping[str, str]) -> Bl
     found = find(container, blob)
     if found is None:
         return None
+    _check_note(metadata)
     _note(container, container.path(blob), metadata)
     return Blob(found.name, found.size, found.modified, found.etag, metadata)
 
 
 def _take(container: Container, blob: str, source: Path, *, new: bool, metadata: Mapping[str, str]) -> Blob | None:
-    path = container.path(blob)
+    path, store = container.path(blob), container.store
     if not path:
         raise Problem("bad-field", field="blob", reason="has no name", target="blob")
+    _check_note(metadata)
     source.chmod(0o644)  # workers read it as another user
     mine = path.startswith(f"{UPLOADED}/")  # results of jobs are never overwritten
-    if not container.store.take(source, path, replace=mine and not new):
+    if not store.take(source, path, replace=mine and not new):
         return None
     _note(container, path, metadata)
-    return _blob(blob, container.store.local(path), metadata)
+    return _blob(blob, store.local(path).stat(), metadata)
+
+
+def _check_note(metadata: Mapping[str, str]) -> None:
+    if sum(len(key) + len(value) for key, value in metadata.items()) > MOST_METADATA:
+        raise Problem("bad-field", field="x-ms-meta", reason=f"has more than {MOST_METADATA} characters")
 
 
 def _note(container: Container, path: str, metadata: Mapping[str, str]) -> None:
-    if sum(len(key) + len(value) for key, value in metadata.items()) > MOST_METADATA:
-        raise Problem("bad-field", field="x-ms-meta", reason=f"has more than {MOST_METADATA} characters")
     rows = BlobMetadata.objects.filter(workspace=container.workspace, path=path)
     if metadata:
         BlobMetadata.objects.update_or_create(
@@ -215,29 +249,32 @@ class Listing:
 
 def listing(container: Container, prefix: str, *, nested: bool, after: str, most: int) -> Listing:
     """Blobs whose names begin so, in order, from `after` on; without `nested` one level, with its folders."""
-    base = prefix.rpartition("/")[0]
-    top = container.path(base) if base else container.prefix.rstrip("/")
-    if top and container.store.kind(top) != "folder":
+    base, _slash, _rest = prefix.rpartition("/")
+    top, store = container.path(base) if base else container.prefix.rstrip("/"), container.store
+    if top and store.kind(top) != "folder":
         return Listing([], [], "")
-    start = f"{base}/" if base else ""
-    names = (start + name for name in _names(container.store, top, nested))
-    found = list(islice((name for name in names if name.startswith(prefix) and name > after), most + 1))
+    names = _names(store, top, f"{base}/" if base else "", prefix, after, nested=nested)
+    found = list(islice(names, most + 1))
     shown = found[:most]
     files = [name for name in shown if not name.endswith("/")]
     rows = BlobMetadata.objects.filter(
         workspace=container.workspace, path__in=[container.prefix + name for name in files]
     )
     noted = {row.path.removeprefix(container.prefix): row.values for row in rows}
-    blobs = [
-        _blob(name, place, noted.get(name, {}))
-        for name in files
-        if (place := container.store.local(container.prefix + name)).is_file()  # it may have gone meanwhile
-    ]
+    blobs = []
+    for name in files:
+        with suppress(FileNotFoundError):  # it has gone meanwhile
+            blobs.append(_blob(name, (store.root / (container.prefix + name)).lstat(), noted.get(name, {})))
     return Listing(blobs, [name for name in shown if name.endswith("/")], shown[-1] if len(found) > most else "")
 
 
-def _names(store: LocalStore, top: str, nested: bool) -> Iterator[str]:
-    if nested:
-        yield from (name for name, _size in store.files(top, nested=True))
-    else:
-        yield from store.level(top)
+def _names(store: LocalStore, folder: str, lead: str, prefix: str, after: str, *, nested: bool) -> Iterator[str]:
+    """Names of blobs in a folder, in order; what cannot be among those asked for is not looked into."""
+    for entry in store.level(folder):
+        name = lead + entry
+        if not (name.startswith(prefix) or prefix.startswith(name)) or (name < after and not after.startswith(name)):
+            continue
+        if nested and name.endswith("/"):
+            yield from _names(store, f"{folder}/{entry[:-1]}".lstrip("/"), name, prefix, after, nested=nested)
+        elif name.startswith(prefix) and name > after:
+            yield name

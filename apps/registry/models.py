@@ -89,7 +89,7 @@ class ModelVersion(AssetVersion):
         blank=True,
         help_text="what the model's URI names inside the tree; for MLflow the folder with MLmodel",
     )
-    source = models.CharField(max_length=1000, blank=True, help_text="where it came from: upload, server path, runs:/…")
+    source = models.CharField(max_length=2000, blank=True, help_text="where it came from: upload, server path, runs:/…")
     flavors = models.JSONField(default=dict, blank=True)
     signature = models.JSONField(null=True, blank=True)
     input_example = models.JSONField(null=True, blank=True)

@@ -60,7 +60,9 @@ def resolve(uri: str, *, workspace: Workspace, actor: Any) -> Source:
     if PLACE.match(uri):
         from apps.registry import places  # noqa: PLC0415 -- places know uploads, which are sources
 
-        return Source(*places.take(uri, workspace=workspace, actor=actor), uri)
+        taken = places.take(uri, workspace=workspace, actor=actor)
+        plain = uri.partition("?")[0] if uri.lower().startswith("https://") else uri  # a signature is not kept
+        return Source(*taken, plain)
     if uri.startswith("file://"):
         if not getattr(actor, "is_superuser", False):
             raise Problem(

@@ -112,6 +112,10 @@ def test_a_blob_from_beginning_to_end(store, workspace):
     assert (part.status_code, read(part), part.headers["Content-Range"]) == (206, b"234", "bytes 2-4/10")
     assert read(store.get(blob, Range="bytes=8-")) == b"89"
     assert code(store.get(blob, Range="bytes=10-")) == (416, "InvalidRange")
+    assert read(store.get(blob, Range="bytes=5-2")) == b"0123456789"
+    tag = found.headers["ETag"]
+    assert store.get(blob, **{"If-Match": tag}).status_code == 200
+    assert code(store.get(blob, **{"If-Match": '"other"'})) == (412, "ConditionNotMet")
     assert (settings.HOME.artifacts / "blobs" / str(workspace.pk) / blob).read_bytes() == b"0123456789"
 
     assert code(store.put(blob, b"new", new=True)) == (409, "BlobAlreadyExists")
@@ -120,7 +124,17 @@ def test_a_blob_from_beginning_to_end(store, workspace):
     assert "x-ms-meta-upload_status" not in store.head(blob).headers, "what was noted was of what was there before"
 
 
-def test_a_blob_in_pieces(store):
+def staged(workspace):
+    return list(Path(settings.HOME.uploads).glob(f"blocks-{workspace.pk}-*"))
+
+
+@pytest.mark.timeout(20)
+def test_lists_of_blocks_that_want_to_keep_a_parser_busy(store):
+    for busy in (" " * 2**20, "<BlockList>" + " " * 2**20, "<?xml" * 2**18, "<BlockList>" + "<Latest>" * 2**17):
+        assert code(store.put(f"{FOLDER}/x", busy, comp="blocklist")) == (400, "InvalidXmlDocument")
+
+
+def test_a_blob_in_pieces(store, workspace):
     blob = f"{FOLDER}/big.bin"
     ids = ["YQ==", "Yg==", "Yw=="]
     for block, content in reversed(list(zip(ids, (b"a" * 10, b"b" * 10, b"c"), strict=True))):
@@ -132,14 +146,21 @@ def test_a_blob_in_pieces(store):
     assert code(store.put(blob, missing, comp="blocklist")) == (404, "InvalidBlockList")
     assert store.put(blob, text, comp="blocklist", new=True).status_code == 201
     assert read(store.get(blob)) == b"a" * 10 + b"b" * 10 + b"c"
-    assert not list(Path(settings.HOME.uploads).glob("blocks-*"))
+    assert not staged(workspace)
+    assert store.put(blob, text, comp="blocklist").status_code == 201, "whose answer was lost may ask again"
+    assert store.put(blob, b"d", comp="block", blockid="ZA==").status_code == 201
+    assert store.put(blob, text, comp="blocklist").status_code == 201, "somebody else was faster with the same"
+    assert code(store.put("other", text, comp="blocklist")) == (404, "InvalidBlockList")
+    for bad in ("", "A_-b", "a b", "x" * 201):
+        assert code(store.put(blob, b"x", comp="block", blockid=bad)) == (400, "InvalidInput")
+    assert store.put(f"{FOLDER}/empty", "<BlockList />", comp="blocklist").status_code == 201
     for bad in ("", "<BlockList>", "<x/>", "<BlockList><Latest>&lt;</Latest></BlockList>", "\xff", listed + "x"):
         assert code(store.put(blob, bad.encode("latin1"), comp="blocklist")) == (400, "InvalidXmlDocument")
 
 
-def test_pieces_nobody_puts_together_go_after_a_day(store):
+def test_pieces_nobody_puts_together_go_after_a_day(store, workspace):
     store.put(f"{FOLDER}/x", b"1", comp="block", blockid="YQ==")
-    [folder] = Path(settings.HOME.uploads).glob("blocks-*")
+    [folder] = staged(workspace)
     storage.collect()
     assert folder.exists()
     past = time.time() - 2 * 86_400
@@ -167,6 +188,23 @@ def test_lists(store):
     for bad in ({"maxresults": "x"}, {"maxresults": "-1"}, {"prefix": "../"}, {"prefix": "a/../b"}):
         answer = store.client.get(store.url(comp="list", restype="container", **bad))
         assert code(answer) == (400, "InvalidInput")
+
+
+def test_a_list_asks_as_often_for_many_blobs_as_for_one(store, django_assert_max_num_queries):
+    for number in range(30):
+        store.put(f"{FOLDER}/many/{number:02}", b"x")
+    with django_assert_max_num_queries(12):
+        assert len(store.list(prefix=f"{FOLDER}/many/")[0]) == 30
+
+
+def test_odd_files_beside_are_left_out(store, workspace):
+    store.put(f"{FOLDER}/m/a", b"x")
+    place = settings.HOME.artifacts / "blobs" / str(workspace.pk) / FOLDER / "m"
+    os.mkfifo(place / "pipe")
+    (place / "link").symlink_to("/etc/passwd")
+    (place / os.fsdecode(b"\xff")).write_text("x")
+    for query in ({}, {"delimiter": "/"}):
+        assert store.list(prefix=f"{FOLDER}/m/", **query)[0] == [f"{FOLDER}/m/a"]
 
 
 def test_results_of_jobs_are_not_overwritten(store, workspace):
@@ -270,6 +308,7 @@ def test_bodies_and_headers_that_are_refused(store, monkeypatch):
     assert code(store.put(blob, b"x", comp="metadata")) == (404, "BlobNotFound")
     assert code(store.put(blob, b"x", headers={"x-ms-meta-1/2": "x"})) == (400, "InvalidInput")
     assert code(store.put(blob, b"x", headers={"x-ms-meta-a": "x" * 9000})) == (400, "InvalidInput")
+    assert code(store.head(blob)) == (404, "BlobNotFound")
     assert code(store.put("", b"x")) == (400, "InvalidInput")
     monkeypatch.setattr(views, "LARGEST", 3)
     assert code(store.put(blob, b"four")) == (413, "RequestBodyTooLarge")
@@ -317,6 +356,9 @@ def test_models_and_contexts_out_of_blobs(store, people, workspace):
     assert (model.path, model.source) == ("model", f"{place}/model")
     assert (storage.tree_path(model.tree_id) / "model" / "a.txt").read_bytes() == b"a"
     assert api.put(f"{WS}/models/m/versions/1", body, "json").status_code == 200
+    body["properties"]["modelUri"] = uri(store.container, f"{FOLDER}/model") + f"?{store.token}"
+    shown = api.put(f"{WS}/models/signed/versions/1", body, "json").json()["properties"]["modelUri"]
+    assert shown == uri(store.container, f"{FOLDER}/model"), "a signature is not kept for others to see"
     body["properties"]["modelUri"] = f"{place}/model/a.txt"
     assert api.put(f"{WS}/models/file/versions/1", body, "json").status_code == 201
     assert ModelVersion.objects.get(asset__name="file").path == "a.txt"
@@ -345,6 +387,7 @@ def test_addresses_that_are_no_assets(store, people, workspace):
         "azureml://datastores/nothing/paths/x",
         "azureml://datastores/workspaceblobstore/paths/../../x",
         "azureml://jobs/nothing/outputs/score",
+        "azureml://datastores/workspaceblobstore/paths/" + "x/" * 1500,
     ):
         answer = api.put(
             f"{WS}/models/bad/versions/1", {"properties": {"modelType": "custom_model", "modelUri": bad}}, "json"

@@ -57,6 +57,31 @@ def test_working_files_go_and_logs_stay(jobs, people):
     assert domain.retry_failed(job=new, actor=people["olga"]).state == JobState.QUEUED
 
 
+def test_who_retries_first_keeps_the_files(jobs, people, monkeypatch):
+    old = jobs[0]
+    long_ago = retention._ended_long_ago
+
+    def retried_meanwhile(names):
+        found = long_ago(names)
+        domain.retry_failed(job=Job.objects.get(pk=old.pk), actor=people["olga"])
+        return found
+
+    monkeypatch.setattr(retention, "_ended_long_ago", retried_meanwhile)
+    assert retention.sweep() == 0
+    assert "score" in names(old)
+
+
+def test_what_is_deleted_or_no_folder_does_not_end_the_sweep(jobs, workspace):
+    folders.remove(jobs[0])
+    folders.of(jobs[0]).write_text("no folder")
+    Job.objects.filter(pk=jobs[1].pk).update(ended_at=timezone.now() - timedelta(days=31))
+    try:
+        assert retention.sweep() == 1
+        assert names(jobs[1]) == ["logs"]
+    finally:
+        folders.of(jobs[0]).unlink()
+
+
 def test_the_administrator_says_for_how_long(jobs, people):
     limits.set_limit(name="job_files_days", value=28, actor=people["olga"])
     assert retention.sweep() == 2

@@ -13,7 +13,7 @@ import pytest
 
 SDK = shutil.which(os.environ.get("PORTWAY_TEST_SDK", ""))
 SCRIPTS = Path(__file__).parent / "sdk"
-DEADLINE_S = 300
+DEADLINE_S = 540
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(SDK is None, reason="azure-ai-ml is not installed: PORTWAY_TEST_SDK names a Python that has it"),

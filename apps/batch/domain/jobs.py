@@ -152,7 +152,6 @@ def retry_failed(*, job: Job, actor: Any) -> Job:
     again = job.mini_batches.exclude(state=MiniBatchState.DONE)
     count = again.count()
     if not count and job.state == JobState.FAILED and job.rows:
-        _check_kept(job)
         return _deliver_again(job, actor)
     if job.cluster is None or job.cluster.state == ProvisioningState.DELETING:
         raise _ended(job, "its cluster is gone")
@@ -160,11 +159,11 @@ def retry_failed(*, job: Job, actor: Any) -> Job:
         raise _ended(job, "it has no failed mini-batches")
     if job.launch is None:
         raise _ended(job, "it failed before anything could run")
-    _check_kept(job)
     values = {"failed": 0, "failed_files": 0, "error": None, "outcome": "", "ended_at": None}
     if not lifecycle.move(job, JobState.QUEUED, expect=JobState.ended(), queued_at=timezone.now(), **values):
         job.refresh_from_db()
         raise _ended(job, "somebody else has retried it")
+    _check_kept(job)  # now that its row is ours: see `apps.batch.retention`
     again.update(state=MiniBatchState.QUEUED, attempt=0, losses=0, error=None)
     audit.record(actor, "job.retry", workspace=job.workspace.name, target=job.topic, mini_batches=count)
     wake.schedule()
@@ -174,6 +173,7 @@ def retry_failed(*, job: Job, actor: Any) -> Job:
 def _deliver_again(job: Job, actor: Any) -> Job:
     values = {"error": None, "outcome": JobState.COMPLETED, "ended_at": None}
     if lifecycle.move(job, JobState.FINALIZING, expect=[JobState.FAILED], **values):
+        _check_kept(job)
         lifecycle.start_finish(job)
         audit.record(actor, "job.retry", workspace=job.workspace.name, target=job.topic, mini_batches=0)
     return job

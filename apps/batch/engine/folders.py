@@ -8,6 +8,7 @@ fetched from afar. Every worker host must see the same folder. What is needed no
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -75,14 +76,22 @@ def remove(job: Job) -> None:
 
 
 def is_swept(job: Job) -> bool:
-    """Whether `forget_work` has taken away what its mini-batches need and have written."""
+    """Whether what its mini-batches need, and have written, was taken away."""
     return (of(job) / SWEPT).exists()
+
+
+def mark_swept(folder: Path) -> None:
+    with suppress(FileNotFoundError, NotADirectoryError):  # deleted meanwhile; not ours
+        (folder / SWEPT).touch()
 
 
 def forget_work(folder: Path) -> bool:
     """Remove all of a job's folder but its logs; whether there was anything."""
-    work = [each for each in folder.iterdir() if each.name not in {LOGS, SWEPT}]
-    (folder / SWEPT).touch()
+    mark_swept(folder)
+    try:
+        work = [each for each in folder.iterdir() if each.name not in {LOGS, SWEPT}]
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     for each in work:
         if each.is_dir() and not each.is_symlink():
             shutil.rmtree(each, ignore_errors=True)

@@ -32,7 +32,8 @@ def root_of(datastore: Datastore) -> Path:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
+    """What a disk refuses as a Problem: "disk-full" or "unavailable"."""
     try:
         yield
     except OSError as error:
@@ -58,7 +59,7 @@ class LocalStore(Store):
         return place
 
     def kind(self, path: str) -> Kind | None:
-        with _errors():
+        with disk_errors():
             try:
                 mode = self.local(path).stat().st_mode
             except (FileNotFoundError, NotADirectoryError):
@@ -71,14 +72,14 @@ class LocalStore(Store):
 
     def files(self, path: str, *, nested: bool) -> Iterator[tuple[str, int]]:
         place = self.local(path)
-        with _errors():
+        with disk_errors():
             if place.is_file():
                 yield place.name, place.stat().st_size
                 return
             yield from _walk(place, "", nested)
 
     def open(self, path: str) -> BinaryIO:
-        with _errors():
+        with disk_errors():
             try:
                 handle = os.open(self.local(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             except FileNotFoundError:
@@ -93,7 +94,7 @@ class LocalStore(Store):
         if not self.writable:
             return super().put(source, path)
         place = self.local(path)
-        with _errors():
+        with disk_errors():
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError):  # a file is in the way
@@ -117,7 +118,7 @@ class LocalStore(Store):
     def take(self, source: Path, path: str, *, replace: bool) -> bool:
         """Move a file of the same file system here, at once; False when something is there that must not go."""
         place = self.local(path)
-        with _errors():
+        with disk_errors():
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 if replace:
@@ -131,15 +132,19 @@ class LocalStore(Store):
         return True
 
     def level(self, path: str) -> list[str]:
-        """The names in a folder, sorted; those of folders end with a slash."""
-        with _errors(), os.scandir(self.local(path)) as found:
-            names = [each.name + "/" if each.is_dir(follow_symlinks=False) else each.name for each in found]
-        return sorted(name for name in names if not name.startswith(PARTIAL))
+        """The files and folders in a folder, sorted; folders end with a slash. What is neither is left out."""
+        with disk_errors(), os.scandir(self.local(path)) as found:
+            names = [
+                each.name + "/" if each.is_dir(follow_symlinks=False) else each.name
+                for each in found
+                if each.is_dir(follow_symlinks=False) or each.is_file(follow_symlinks=False)
+            ]
+        return sorted(name for name in names if not name.startswith(PARTIAL) and _is_text(name))
 
     def delete(self, path: str) -> None:
         if not self.writable or not path:
             super().delete(path)
-        with _errors():
+        with disk_errors():
             _remove(self.local(path))
 
 
@@ -180,7 +185,13 @@ def _walk(folder: Path | str, prefix: str, nested: bool) -> Iterator[tuple[str, 
 
 
 def _check_text(name: str) -> None:
+    if not _is_text(name):
+        raise refused("uri", f"it holds {name[:100]!a}, a name that is not Unicode")
+
+
+def _is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise refused("uri", f"it holds {name[:100]!a}, a name that is not Unicode") from None
+        return False
+    return True

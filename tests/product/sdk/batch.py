@@ -53,7 +53,13 @@ jobs:
     command: echo hi > ${{outputs.out}}/hi.txt
     outputs: {out: {type: uri_folder}}
 """
-SCRIPT = "import os\ndef init(): pass\ndef run(files): return [os.path.basename(each) for each in files]\n"
+SCRIPT = """
+import os, time
+def init(): pass
+def run(files):
+    time.sleep(60 if "slow" in files[0] else 0)
+    return [os.path.basename(each) for each in files]
+"""
 endpoints, deployments, jobs = client.batch_endpoints, client.batch_deployments, client.jobs
 
 write("src/score.py", SCRIPT)
@@ -97,7 +103,9 @@ assert len(list(jobs.list(parent_job_name=job.name))) == 1
 assert [each.name for each in endpoints.list_jobs(endpoint_name="batch-of-sdk")] == [job.name]
 assert [each.name for each in deployments.list_jobs(endpoint_name="batch-of-sdk", name="blue")] == [job.name]
 
-second = endpoints.invoke(endpoint_name="batch-of-sdk", deployment_name="blue", input=data)
+write("long/slow.csv", "a\n1\n")
+long = Input(type="uri_folder", path=str(folder / "long"))
+second = endpoints.invoke(endpoint_name="batch-of-sdk", deployment_name="blue", input=long)
 jobs.begin_cancel(second.name).result()
 assert jobs.get(second.name).status in {"CancelRequested", "Finalizing", "Canceled"}
 
