@@ -168,16 +168,27 @@ def test_what_such_a_worker_started_ends_with_it(warm, folder):
     wait_until(lambda: len(warm.workers()) == 1)
 
 
-def test_nothing_is_left_of_a_thousand_connections(warm):
+def test_nothing_is_left_of_many_connections(warm):
     template = template_of(warm)
     before = {pid: (descriptors(pid), rss(pid)) for pid in (warm.child.pid, template)}
-    for number in range(1000):
-        with warm.client(number) if number % 100 == 0 else silent(warm):
+    for number in range(300):
+        with silent(warm):
             pass
+        if number % 30 == 0:  # one that is served, and so holds the next ones back until the node has caught up
+            wait_until(lambda number=number: served(warm, number))
     wait_until(lambda: warm.workers() == [template])
     wait_until(lambda: all(set(descriptors(pid)) <= set(before[pid][0]) for pid in before))
     assert children_of(template) == []
-    assert all(rss(pid) - before[pid][1] < 5_000 for pid in before)
+    wait_until(lambda: all(rss(pid) - before[pid][1] < 5_000 for pid in before))
+
+
+def served(node, number):
+    """Whether a connection got a worker: a node that is behind with many may end one at once."""
+    try:
+        with node.client(number) as client:
+            return client.first.get("ready")
+    except (EOFError, ConnectionError):
+        return False
 
 
 def silent(node):
@@ -192,9 +203,9 @@ def silent(node):
         ("raise ImportError('not at the first time')", "60", "ImportError: not at the first time"),
         ("os._exit(3)", "60", "ended with exit 3"),
         ("import ctypes; ctypes.string_at(0)", "60", f"ended with exit {-signal.SIGSEGV}"),
-        ("import time; time.sleep(1000)", "3", "it took longer than 3 s"),
-        ("import ctypes; ctypes.PyDLL(None).sleep(1000)", "3", "it took longer than 3 s"),
-        ("import os, time; os.closerange(3, 1000); time.sleep(1000)", "3", "it took longer than 3 s"),
+        ("import time; time.sleep(1000)", "20", "it took longer than 20 s"),
+        ("import ctypes; ctypes.PyDLL(None).sleep(1000)", "20", "it took longer than 20 s"),
+        ("import os, time; os.closerange(3, 1000); time.sleep(1000)", "20", "it took longer than 20 s"),
         ("import threading, time; threading.Thread(target=time.sleep, args=(1000,)).start()", "60", "started threads"),
     ],
 )
