@@ -29,7 +29,10 @@ def folder(workspace):
 
 
 @pytest.fixture
-def look(workspace, folder):
+def look(workspace, folder, monkeypatch):
+    """Previews without hurry: on a busy machine a child may take long to start."""
+    monkeypatch.setattr(parquet, "TIMEOUT_S", 120)
+
     def at(name):
         place = locations.resolve(PLACE, workspace=workspace, actor=None)
         return preview(place, name, (folder / name).stat().st_size)
