@@ -21,8 +21,8 @@ from .settings import Settings
 
 _READY = b"ready"
 _GO = b"g"
-_PATIENCE_S = 5.0
-"""How long the node waits for a fork, which takes milliseconds."""
+_PATIENCE_S = 30.0
+"""How long the node waits for a fork, which takes milliseconds; a machine with too much to do may stall it."""
 _NUMBER = struct.Struct("<q")
 
 

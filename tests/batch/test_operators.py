@@ -16,12 +16,11 @@ from apps.core.models import AuditRecord
 from tests.batch.parts import make_batch_deployment, make_batch_endpoint, make_cluster, make_job, make_node
 from tests.factories import make_host
 
-SLOW = "import time\ndef init(): pass\ndef run(files):\n    time.sleep(0.3)\n    return files\n"
-
 
 def test_a_stopped_node_is_gone_with_its_program_and_its_job_goes_on(batch):
     cluster = batch.cluster(max_nodes=1)
-    batch.deployment(SLOW, cluster=cluster)
+    gate = batch.gate()
+    batch.deployment(gate.script, cluster=cluster, timeout_ms=gate.LONGEST_S * 1000)
     job = batch.submit(batch.files(12))
     batch.agent()
     batch.until(lambda: Job.objects.get(pk=job.pk).done >= 2)
@@ -29,6 +28,7 @@ def test_a_stopped_node_is_gone_with_its_program_and_its_job_goes_on(batch):
     domain.stop_node(node=node, reason="it is stuck", actor=batch.actor)
     assert not Reservation.objects.filter(owner_key=node.owner_key).exists()
     batch.until(lambda: cluster.nodes.filter(job=job).exclude(pk=node.pk).exists())
+    gate.open()
     batch.completed(job)
     assert (job.rows, len(batch.lines(job))) == (12, 12)
     names = set(job.mini_batches.values_list("node", flat=True))

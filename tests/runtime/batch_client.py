@@ -78,8 +78,8 @@ class Client:
 class Node:
     """The parent of the workers of one node."""
 
-    def __init__(self, folder: Path, *, out: int | None = None, **env: str) -> None:
-        """`out`: a descriptor that takes its output instead of a file."""
+    def __init__(self, folder: Path, *, out: int | None = None, boot: Path = BOOT, **env: str) -> None:
+        """`out`: a descriptor that takes its output instead of a file. `boot`: the program."""
         self.sock_dir = Path(tempfile.mkdtemp(prefix="pw"))  # a unix socket's path must be short
         self.socket = self.sock_dir / "m.sock"
         self.env = {
@@ -91,7 +91,7 @@ class Node:
         }
         self.out = (self.sock_dir / "out").open("w+b")
         self.child = subprocess.Popen(
-            [sys.executable, str(BOOT)], env=self.env, stdout=self.out if out is None else out, cwd=folder
+            [sys.executable, str(boot)], env=self.env, stdout=self.out if out is None else out, cwd=folder
         )
 
     def ready(self) -> Node:
@@ -143,8 +143,9 @@ class Nodes:
         (code / name).write_text(textwrap.dedent(text))
         return self.add(Node(code, AML_APP_ROOT=str(code), AZUREML_ENTRY_SCRIPT=name, out=out, **env))
 
-    def mlflow(self, model: Path, **env: str) -> Node:
-        return self.add(Node(Path(tempfile.mkdtemp(dir=self.folder)), PORTWAY_MLFLOW_MODEL=str(model), **env))
+    def mlflow(self, model: Path, *, boot: Path = BOOT, **env: str) -> Node:
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        return self.add(Node(folder, boot=boot, PORTWAY_MLFLOW_MODEL=str(model), **env))
 
     def add(self, node: Node) -> Node:
         self.nodes.append(node)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
 import textwrap
@@ -14,7 +16,7 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from .batch_client import alive, children_of, descriptors, rss, wait_until
+from .batch_client import BOOT, alive, children_of, descriptors, rss, wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow warns about its own type hints while it is imported
@@ -63,10 +65,13 @@ if not marker.exists():
     marker.touch()
     {what}
 sys.path.remove(str(pathlib.Path(__file__).parents[1]))
-del sys.modules["mlflow"]
-import mlflow
+del sys.modules["numpy"]
+import numpy
 """
-"""An mlflow that does something to who imports it first, and is the real one for everybody else."""
+"""A numpy that does something to who imports it first, and is the real one for everybody else.
+
+It is what the template imports first, so a patience of seconds is enough to get there on a busy machine.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -168,16 +173,27 @@ def test_what_such_a_worker_started_ends_with_it(warm, folder):
     wait_until(lambda: len(warm.workers()) == 1)
 
 
-def test_nothing_is_left_of_a_thousand_connections(warm):
+def test_nothing_is_left_of_many_connections(warm):
     template = template_of(warm)
     before = {pid: (descriptors(pid), rss(pid)) for pid in (warm.child.pid, template)}
-    for number in range(1000):
-        with warm.client(number) if number % 100 == 0 else silent(warm):
+    for number in range(300):
+        with silent(warm):
             pass
+        if number % 30 == 0:  # one that is served, and so holds the next ones back until the node has caught up
+            wait_until(lambda: served(warm))
     wait_until(lambda: warm.workers() == [template])
     wait_until(lambda: all(set(descriptors(pid)) <= set(before[pid][0]) for pid in before))
     assert children_of(template) == []
-    assert all(rss(pid) - before[pid][1] < 5_000 for pid in before)
+    wait_until(lambda: all(rss(pid) - before[pid][1] < 5_000 for pid in before))
+
+
+def served(node):
+    """Whether a connection got a worker: a node that is behind with many may end one at once."""
+    try:
+        with node.client() as client:
+            return client.first.get("ready")
+    except (EOFError, ConnectionError):
+        return False
 
 
 def silent(node):
@@ -192,15 +208,15 @@ def silent(node):
         ("raise ImportError('not at the first time')", "60", "ImportError: not at the first time"),
         ("os._exit(3)", "60", "ended with exit 3"),
         ("import ctypes; ctypes.string_at(0)", "60", f"ended with exit {-signal.SIGSEGV}"),
-        ("import time; time.sleep(1000)", "3", "it took longer than 3 s"),
-        ("import ctypes; ctypes.PyDLL(None).sleep(1000)", "3", "it took longer than 3 s"),
-        ("import os, time; os.closerange(3, 1000); time.sleep(1000)", "3", "it took longer than 3 s"),
+        ("import time; time.sleep(1000)", "5", "it took longer than 5 s"),
+        ("import ctypes; ctypes.PyDLL(None).sleep(1000)", "5", "it took longer than 5 s"),
+        ("import os, time; os.closerange(3, 1000); time.sleep(1000)", "5", "it took longer than 5 s"),
         ("import threading, time; threading.Thread(target=time.sleep, args=(1000,)).start()", "60", "started threads"),
     ],
 )
 def test_imports_that_do_not_work_out_are_done_by_the_workers(nodes, folder, forest, tmp_path, what, patience, why):
-    (tmp_path / "mlflow").mkdir()
-    (tmp_path / "mlflow" / "__init__.py").write_text(FIRST.format(what=what))
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text(FIRST.format(what=what))
     node = nodes.mlflow(forest, PYTHONPATH=str(tmp_path), WORKER_PRELOAD_TIMEOUT=patience, **THREADS).ready()
     with node.client() as client:
         assert client.first.get("ready"), client.first
@@ -235,8 +251,19 @@ def test_a_killed_template_leaves_its_workers_and_later_ones_import(nodes, folde
     assert node.stop() == 0
 
 
-def test_a_stopped_template_holds_nobody_up_for_long(nodes, folder, probe):
-    node = nodes.mlflow(probe, **THREADS).ready()
+@pytest.fixture
+def impatient(tmp_path):
+    """Our program with little patience for a fork."""
+    made = Path(shutil.copytree(BOOT.parent, tmp_path / "runtime"))
+    template = made / "batch" / "template.py"
+    text, count = re.subn(r"^_PATIENCE_S = .*$", "_PATIENCE_S = 1.0", template.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    template.write_text(text)
+    return made / BOOT.name
+
+
+def test_a_stopped_template_holds_nobody_up_for_long(nodes, folder, probe, impatient):
+    node = nodes.mlflow(probe, boot=impatient, **THREADS).ready()
     template = template_of(node)
     os.kill(template, signal.SIGSTOP)
     with pytest.raises((EOFError, ConnectionError)):

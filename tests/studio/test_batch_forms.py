@@ -172,6 +172,13 @@ def test_a_clone_begins_with_what_the_job_had(world, browser):
     assert form.initial["deployment"] == BatchDeployment.objects.get().pk
 
 
+def test_a_clone_whose_deployment_is_gone_chooses_no_other(world, browser):
+    Job.objects.update(deployment=None)
+    form = browser("dan").get("/w/lab/create/job?from=job-1").context["form"]
+    assert form.initial["deployment"] is None
+    assert form.initial["path"] == "azureml://datastores/workspaceblobstore/paths/in"
+
+
 def test_nothing_of_another_workspace_can_be_named(world, browser, files):
     client = browser("charlie")
     answer = client.post("/w/other/create/job", asked(path=files))

@@ -7,7 +7,8 @@ import yaml
 
 from apps.batch import domain
 from apps.batch.models import BatchEndpoint, Schedule
-from tests.factories import make_schedule
+from apps.studio.forms.schedules import MOST_INPUTS
+from tests.factories import make_pipeline_deployment, make_schedule
 from tests.studio.test_ascode import CODE, play, requests_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -75,9 +76,10 @@ def test_what_the_form_does_not_know_of_the_job_stays(world, browser):
     ("values", "field"),
     [
         ({"input_1_name": ""}, "input_1_name"),
-        ({"input_1_value": ""}, "input_1_value"),
+        ({"input_1_type": "UriFile", "input_1_value": ""}, "input_1_value"),
         ({"input_1_name": "data"}, "input_1_name"),
         ({"input_0_value": ""}, "input_0_value"),
+        ({f"input_{number}_{part}": "" for number in (0, 1) for part in ("name", "value")}, "input_0_value"),
         ({"input_1_type": "MLTable"}, "input_1_type"),
         ({"cron": "61 * * * *"}, "cron"),
         ({"time_zone": "Nowhere"}, "time_zone"),
@@ -90,6 +92,47 @@ def test_what_is_wrong_is_said_at_its_field(world, browser, values, field):
     assert answer.status_code == 400
     assert field in answer.context["form"].errors
     assert not Schedule.objects.filter(name="weekly").exists()
+
+
+@pytest.mark.parametrize("named", ["", "flow"])
+def test_a_pipeline_without_inputs_needs_none(world, browser, named):
+    pond = make_pipeline_deployment(world["workspace"], "ponds", inputs={})
+    BatchEndpoint.objects.filter(pk=pond.endpoint_id).update(default_deployment=pond)
+    empty = {f"input_{number}_{part}": "" for number in (0, 1) for part in ("name", "value")}
+    sent = form(endpoint=pond.endpoint_id, deployment=named, **empty)
+    client = browser("dan")
+    assert client.post(CREATE, sent).status_code == 302
+    assert Schedule.objects.get(name="weekly").body["inputs"] == {}
+    assert client.post("/w/lab/schedules/weekly/edit", sent).status_code == 302
+
+
+def test_inputs_that_a_form_cannot_show_survive_it(world, browser):
+    shown = {"data": {"type": "UriFolder", "uri": WEB}, "empty": {"type": "Literal", "value": ""}}
+    kept = {
+        "lines": {"type": "Literal", "value": "one\ntwo\n"},
+        "long": {"type": "Literal", "value": "x" * 2001},
+        "edged": {"type": "Literal", "value": " x"},
+    }
+    many = {f"n{number:02}": {"type": "Literal", "value": str(number)} for number in range(60)}
+    row = Schedule.objects.get(name="nightly")
+    row.body["inputs"] = shown | kept | many
+    row.save()
+    client = browser("dan")
+    page = client.get(EDIT)
+    found = page.context["form"]
+    assert len(found.inputs) == MOST_INPUTS
+    assert set(found.kept) > set(kept)
+    assert all(name in text(page) for name in found.kept)
+    sent = {name: found[name].value() for name in found.fields if found[name].value() is not None}
+    sent["input_0_name"] = "other"
+    taken = sent | {"input_1_name": "long"}
+    assert "input_1_name" in client.post(EDIT, taken).context["form"].errors
+    assert client.post(EDIT, sent).status_code == 302
+    row.refresh_from_db()
+    changed = shown | kept | many
+    name = found["input_0_name"].value()
+    changed["other"] = changed.pop(name)
+    assert row.body["inputs"] == changed
 
 
 def test_a_form_of_many_rows_is_bounded(world, browser):

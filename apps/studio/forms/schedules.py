@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import Workspace
 from apps.batch.domain.specs import LONGEST_NAME
+from apps.batch.enums import DeploymentType
 from apps.batch.models import BatchEndpoint
 from apps.studio.forms.base import NAME_INPUT, StudioForm, TagsField
 from apps.studio.forms.batch import NAME_HELP, described
@@ -18,9 +19,12 @@ LITERAL = "Literal"
 TYPES = [("UriFolder", _("Folder")), ("UriFile", _("File")), (LITERAL, _("Value"))]
 MOST_INPUTS = 50  # of a form
 SPARE = 2  # empty rows for more inputs
+LONGEST_INPUT, LONGEST_VALUE = 255, 2000  # characters
 
 
 class ScheduleForm(StudioForm):
+    unmarked = ("input_0_name", "input_0_value")
+
     name = forms.CharField(
         label=_("Name"), min_length=3, max_length=32, help_text=NAME_HELP, widget=forms.TextInput(attrs=NAME_INPUT)
     )
@@ -55,7 +59,8 @@ class ScheduleForm(StudioForm):
         super().__init__(*args, **kwargs)
         rows = BatchEndpoint.objects.filter(workspace=workspace)
         self.fields["endpoint"].queryset = rows  # type: ignore[attr-defined]
-        given = list((inputs if inputs is not None else {"data": {}}).items())
+        self.kept = kept_of(inputs or {})
+        given = [each for each in ({"data": {}} if inputs is None else inputs).items() if each[0] not in self.kept]
         count = len(given) + SPARE
         if self.is_bound:
             count = max(1, sum(f"input_{number}_value" in self.data for number in range(MOST_INPUTS)))
@@ -69,14 +74,13 @@ class ScheduleForm(StudioForm):
         text = forms.TextInput(attrs=dict(NAME_INPUT))
         where = forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml:name@latest"})
         first = number == 0
-        named = forms.CharField(label=_("Input"), required=first, max_length=255, initial=name, widget=text)
+        named = forms.CharField(label=_("Input"), required=False, max_length=LONGEST_INPUT, initial=name, widget=text)
         of_type = forms.ChoiceField(label=_("Type"), choices=known, initial=kind)
-        shown = value.get("uri", value.get("value", ""))
         valued = forms.CharField(
             label=_("Address of the data, or the value"),
-            required=first,
-            max_length=2000,
-            initial=shown,
+            required=False,
+            max_length=LONGEST_VALUE,
+            initial=_value_of(value),
             help_text=_("A data asset (azureml:name@latest for the newest), or a path of a datastore.")
             if first
             else "",
@@ -105,17 +109,45 @@ class ScheduleForm(StudioForm):
 
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
-        taken: set[str] = set()
-        for name, _kind, value in self._rows():
+        taken = set(self.kept)
+        for name, kind, value in self._rows():
             given, told = data.get(name.name), data.get(value.name)
             if given and given in taken:
                 self.add_error(name.name, _("This input is there already."))
-            elif given and not told and value.name not in self.errors:
+            elif given and not told and data.get(kind.name) != LITERAL and value.name not in self.errors:
                 self.add_error(value.name, _("Say where the data is, or the value."))
             elif told and not given and name.name not in self.errors:
                 self.add_error(name.name, _("Say which input this is."))
             taken.add(given or "")
+        if not any(taken) and not self.errors and self._takes_data(data):
+            self.add_error("input_0_value", _("Say where the data is."))
         return data
+
+    def _takes_data(self, data: Mapping[str, Any]) -> bool:
+        """Whether it is a model's deployment, as far as one knows today: each job of it needs data."""
+        endpoint, name = data["endpoint"], data["deployment"]
+        named = endpoint.deployments.filter(name__iexact=name).first() if name else endpoint.default_deployment
+        return named is not None and named.type == DeploymentType.MODEL
+
+
+def kept_of(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Those that a form cannot show and so leaves as they are: too long, of several lines, or one too many."""
+    shown = [name for name, value in inputs.items() if _fits(name, LONGEST_INPUT) and _fits_row(value)][:MOST_INPUTS]
+    return {name: value for name, value in inputs.items() if name not in shown}
+
+
+def _fits_row(value: Mapping[str, Any]) -> bool:
+    text = _value_of(value)
+    return _fits(text, LONGEST_VALUE) if text else value.get("type") == LITERAL
+
+
+def _fits(text: str, longest: int) -> bool:
+    """Whether a field of one line gives it back as it got it."""
+    return len(text) <= longest and text.isprintable() and text == text.strip()
+
+
+def _value_of(value: Mapping[str, Any]) -> str:
+    return str(value.get("uri", value.get("value", "")))
 
 
 def inputs_of(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

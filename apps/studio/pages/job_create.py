@@ -70,7 +70,8 @@ class JobCreate(FormPage):
                 return each
             if each.pk == key and not endpoint:
                 return each
-        return self.deployments[0] if self.deployments and not (endpoint or key) else None
+        named = endpoint or key or self.before is not None  # the deployment of `before` may be gone
+        return self.deployments[0] if self.deployments and not named else None
 
     @property
     def pipeline(self) -> bool:

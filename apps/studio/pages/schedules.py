@@ -15,7 +15,7 @@ from apps.batch.domain import JobSpec, ScheduleSpec
 from apps.batch.models import BatchEndpoint, Schedule
 from apps.studio import ascode_batch
 from apps.studio.ascode import AsCode, Writer
-from apps.studio.forms.schedules import ScheduleForm, inputs_of
+from apps.studio.forms.schedules import ScheduleForm, inputs_of, kept_of
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import FormPage, Page, number, one
 
@@ -119,7 +119,7 @@ class ScheduleEdit(ScheduleForms, ScheduleBase):
         for name, given in inputs.items():
             if mode := before.get("inputs", {}).get(name, {}).get("mode"):
                 given["mode"] = mode
-        return JobSpec(**before | {"inputs": inputs})
+        return JobSpec(**before | {"inputs": kept_of(before.get("inputs", {})) | inputs})
 
     def save(self, form: Any) -> HttpResponse:
         domain.update_schedule(schedule=self.schedule, spec=self.spec(form.cleaned_data), actor=self.request.user)
