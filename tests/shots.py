@@ -11,15 +11,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Error, sync_playwright
 
 from bench.clients import until
 from bench.product import ROOT, Product
+from tests import shots_batch
 from tests.browser import ARGUMENTS
 from tests.e2e import gate
 
 PASSWORD = "screenshots only"
-REQUESTS, WAIT_S = 1500, 25
+REQUESTS, WAIT_S, ATTEMPTS = 1500, 25, 5
 CONDA = "name: model\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - pip: [scikit-learn]\n"
 CONSOLE = {
     "console": "/console/",
@@ -67,6 +68,7 @@ def pages(operation):
         for word, own in OF_THE_DEMO.items():
             here = here.replace(word, own)
         yield name.removeprefix("studio:").replace("_", "-"), here.format(operation=operation)
+    yield from shots_batch.PAGES.items()
     yield from CONSOLE.items()
     yield "api", "/api/v1/docs"
 
@@ -85,8 +87,20 @@ def traffic(product):
     link.close()
 
 
+def visit(page, address):
+    """The answer of a page; asked again when other work on this machine makes or drops a network interface."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return page.goto(address)
+        except Error as error:
+            if "ERR_NETWORK_CHANGED" not in str(error):
+                raise
+            page.wait_for_timeout(1000)
+    return page.goto(address)
+
+
 def sign_in(page, base):
-    page.goto(f"{base}/")
+    visit(page, f"{base}/")
     page.fill("input[name=login]", "admin")
     page.fill("input[name=password]", PASSWORD)
     page.click("form button.wide")
@@ -98,11 +112,11 @@ def shoot(browser, base, theme, folder, operation):
     context.add_cookies([{"name": "theme", "value": theme, "url": base}])
     page = context.new_page()
     for name, address in gate.FOR_NOBODY.items():
-        page.goto(base + address)
+        visit(page, base + address)
         page.screenshot(path=folder / f"{name.removeprefix('account_')}-{theme}.png")
     sign_in(page, base)
     for name, address in pages(operation):
-        answer = page.goto(base + address)
+        answer = visit(page, base + address)
         if answer is None or not answer.ok:
             raise SystemExit(f"{address} answered {answer and answer.status}")
         page.wait_for_timeout(500)
@@ -113,7 +127,7 @@ def shoot(browser, base, theme, folder, operation):
             page.get_by_text("Answered by").first.wait_for()
             page.evaluate("scrollTo(0, 0)")
         if name == "endpoint-metrics":
-            page.goto(f"{base}{address}?range=15m")
+            visit(page, f"{base}{address}?range=15m")
             page.wait_for_timeout(1500)
         page.screenshot(path=folder / f"{name}-{theme}.png")
     context.close()
@@ -127,6 +141,7 @@ def main(folder: Path) -> None:
         try:
             until((product.home / "demo.json").exists, 150, "the demo")
             product.register("environments", "sklearn", "1", condaFile=CONDA)
+            shots_batch.make(product)
             traffic(product)
             time.sleep(WAIT_S)  # until the last of it has been counted
             operation = product.rest("GET", "operations")["value"][0]["name"]
