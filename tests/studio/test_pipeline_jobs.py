@@ -50,7 +50,7 @@ def test_the_fields_are_the_components_inputs_and_outputs(flow, browser):
     client = browser("dan")
     answer = client.get(f"{CREATE}?endpoint=rivers&deployment=flow")
     form, page = answer.context["form"], text(answer)
-    names = [f"input.{name}" for name in ("images", "labels", "rate", "count", "fast", "mode", "note")]
+    names = [f"input.{name}" for name in ("count", "images", "fast", "labels", "mode", "note", "rate")]
     assert list(form.fields) == ["deployment", "display_name", *names, "output.scores"]
     required = {name for name, field in form.fields.items() if field.required}
     assert required == {"deployment", "input.images", "input.count"}

@@ -57,9 +57,13 @@ def job_of(deployment: BatchDeployment, spec: JobSpec) -> Job:
 
 
 def declared_of(deployment: BatchDeployment) -> tuple[dict[str, Declared], dict[str, Declared]]:
-    """The inputs that a job of a pipeline deployment takes, and its outputs."""
+    """The inputs that a job of a pipeline deployment takes, those it must have first, and its outputs; by name.
+
+    The order in which the component has them is lost: PostgreSQL keeps documents in one of its own.
+    """
     spec = deployment.component.spec if deployment.component else {}
-    return read_inputs(spec.get("inputs")), read_outputs(spec.get("outputs"))
+    takes = sorted(read_inputs(spec.get("inputs")).items(), key=lambda each: (not each[1].is_required, each[0]))
+    return dict(takes), dict(sorted(read_outputs(spec.get("outputs")).items()))
 
 
 def submit(*, workspace: Workspace, document: Mapping[str, Any], name: str, actor: Any) -> Job:
