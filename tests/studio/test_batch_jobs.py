@@ -181,6 +181,19 @@ def test_logs_are_a_tree_with_search_and_download(world, browser, job):
     assert b"three" in body(client.get("/w/lab/jobs/job-1/logs/download", {"file": file}))
 
 
+def test_a_long_log_says_that_this_is_its_end(world, browser, job):
+    file = "logs/user/stdout/cpu-0/process0.stdout.txt"
+    joblogs.append(job, file, [f"line {number}" for number in range(500)])
+    client = browser("rita")
+    whole = text(client.get("/w/lab/jobs/job-1/logs", {"file": file}))
+    assert "line 0" in whole
+    assert "The end of the file" not in whole
+    joblogs.append(job, file, ["one more"])
+    end = text(client.get("/w/lab/jobs/job-1/logs", {"file": file}))
+    assert "line 0\n" not in end
+    assert "The end of the file" in end
+
+
 @pytest.mark.parametrize("file", ["logs/../../secrets.toml", "/etc/passwd", "logs/sys", "..", "logs/nothing.txt"])
 def test_nothing_outside_of_the_tree_can_be_named(file, world, browser, job):
     joblogs.note(job, "x")

@@ -38,21 +38,24 @@ class JobLogs(JobPage):
         file = asked or next((each for each in (joblogs.MASTER, *names) if each in names), "")
         query = query_of(request)
         matches = _matching(self.job, file, query) if file and query else None
+        text, whole = _end(self.job, file) if file and not query else ("", True)
         return self.page(
             "job_logs",
             entries=entries_of(tree),
             file=file,
             query=query,
             matches=matches,
-            text=_end(self.job, file) if file and not query else "",
+            text=text,
+            whole=whole,
         )
 
 
-def _end(job: Any, name: str) -> str:
+def _end(job: Any, name: str) -> tuple[str, bool]:
+    """The last lines, and whether they are all."""
     path = joblogs.path_of(job, name)
     size = path.stat().st_size if path is not None else 0
     lines = joblogs.read(job, name, after=max(0, size - READ), most=READ)[0].splitlines()
-    return "\n".join(map(clean, lines[-TAIL:]))
+    return "\n".join(map(clean, lines[-TAIL:])), size <= READ and len(lines) <= TAIL
 
 
 def _matching(job: Any, name: str, query: str) -> list[tuple[int, list[tuple[str, bool]]]]:
