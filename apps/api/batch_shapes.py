@@ -315,6 +315,10 @@ class ScheduleBody(Strict):
     properties = ScheduleProperties()
 
 
+class ResolvedData(Strict):
+    values = serializers.ListField(child=serializers.CharField(max_length=2000), max_length=100)
+
+
 class RunData(Strict):
     runId = serializers.CharField(max_length=255)
     selectRunMetadata = optional(serializers.BooleanField)

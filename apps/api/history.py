@@ -20,9 +20,12 @@ from apps.api.jobs import RELATED, JobView
 from apps.api.online import ANY
 from apps.api.views import PAGE, WorkspaceView, number
 from apps.batch.engine import joblogs
-from apps.batch.enums import JobType
+from apps.batch.engine.plan import OURS as DATA_TYPES
+from apps.batch.enums import JobState, JobType
 from apps.batch.models import Job, marked
 from apps.core.errors import Problem
+from apps.registry import locations
+from apps.registry.enums import DataType
 
 SALT = "portway.job-log"
 LINK_S = 3600  # how long a link to a log is good; each look at a run gives a new one
@@ -132,7 +135,7 @@ class RunData(RunView):
 
     @extend_schema(request=shapes.RunData, responses=ANY)
     def post(self, request: Request, **_: Any) -> Response:
-        """Without outputs: the SDK then looks where a step's results are by custom, which is where we write them."""
+        """Of a scoring job without outputs: the SDK then looks where results are by custom, and so do we write them."""
         run_id = self.valid(shapes.RunData, request.data)["runId"]
         job, _step = self.run(run_id)
         known = str(uuid.uuid5(uuid.NAMESPACE_URL, run_id))
@@ -143,8 +146,37 @@ class RunData(RunView):
             "rootRunUuid": str(job.pk),
             "experimentId": str(uuid.uuid5(uuid.NAMESPACE_URL, job.experiment_name)),
             "dataContainerId": known,
-            "outputs": {},
+            "outputs": {} if job.type == JobType.SCORING else _outputs(job),
             "tags": {},
             "properties": {},
         }
         return Response({"runMetadata": metadata})
+
+
+def _outputs(job: Job) -> dict[str, dict[str, str]]:
+    """What a pipeline or a step has written, by ids that `ResolvedData` knows."""
+    if job.state != JobState.COMPLETED:
+        return {}
+    written = {name: each for name, each in job.outputs.items() if each.get("uri") and not each.get("empty")}
+    return {
+        name: {"assetId": f"azureml://jobs/{job.name}/outputs/{name}", "type": DATA_TYPES[each["type"]]}
+        for name, each in written.items()
+    }
+
+
+class ResolvedData(WorkspaceView):
+    """Where data is that the SDK has an id of: outputs of jobs."""
+
+    permissions: ClassVar[dict[str, Permission]] = {**WorkspaceView.permissions, "POST": Permission.READ}
+
+    @extend_schema(request=shapes.ResolvedData, responses=ANY)
+    def post(self, request: Request, **_: Any) -> Response:
+        asked = self.valid(shapes.ResolvedData, request.data)["values"]
+        return Response({"values": {each: self._resolved(each) for each in asked}})
+
+    def _resolved(self, address: str) -> dict[str, str]:
+        location = locations.resolve(address, workspace=self.workspace, actor=self.request.user, field="values")
+        kind = DataType.FILE if location.kind() == "file" else DataType.FOLDER
+        here = self.workspace
+        lead = f"azureml://subscriptions/{here.subscription_id}/resourcegroups/{here.resource_group}/workspaces/{here.name}/"
+        return {"uri": location.uri.replace("azureml://", lead, 1), "type": kind}

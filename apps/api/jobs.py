@@ -69,7 +69,8 @@ def show_job(job: Row) -> dict[str, Any]:
     batch = job.type == JobType.SCORING or bool(job.endpoint_name)
     tags = dict(job.tags)
     if batch:
-        values = ("true", job.deployment_name, job.endpoint_name, "batch")
+        kind = "azureml.pipelinejob" if job.type == JobType.PIPELINE else "batch"  # tells the SDK where results are
+        values = ("true", job.deployment_name, job.endpoint_name, kind)
         tags |= dict(zip(OURS, values, strict=True))
     properties = {
         "jobType": TYPES[JobType(job.type)],

@@ -14,6 +14,7 @@ WORDS = {
     models environments codes versions operations requests uploads listKeys regenerateKeys token metrics getLogs skus
     build builds log data datastores listSecrets batchEndpoints computes listNodes nodes preempt jobs cancel retry
     miniBatches stream logs outputs runs details children rundata schedules startPendingUpload
+    dataversion batchGetResolvedUris
     """.split()
 }
 HEADS = {  # of a path → where its first fixed word stands
@@ -21,6 +22,7 @@ HEADS = {  # of a path → where its first fixed word stands
     "/api/v1/workspaces/": 3,
     "/mferp/managementfrontend/subscriptions/": 3,
     "/history/v1.0/subscriptions/": 3,
+    "/data/v1.0/subscriptions/": 3,
 }
 FILES = {"logs", "outputs"}  # of a job: what follows is a path of the user's own
 

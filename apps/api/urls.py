@@ -102,6 +102,9 @@ run_urls: list[URLPattern] = [
     path("runs/<str:run>/children", history.RunChildren.as_view(), name="run-children"),
     path("rundata", history.RunData.as_view(), name="run-data"),
 ]
+data_urls: list[URLPattern] = [
+    path("dataversion/batchGetResolvedUris", history.ResolvedData.as_view(), name="resolved-data"),
+]
 workspace_urls: list[URLPattern] = [
     *batch_urls,
     path("operations", workspaces.Operations.as_view(), name="operations"),
@@ -153,6 +156,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *prefixed("api/v1/workspaces", "short"),
     path(f"mferp/managementfrontend/{ARM}/<str:workspace>/", include((batch_job_urls, "api"), namespace="mfe")),
     path(f"history/v1.0/{ARM}/<str:workspace>/", include((run_urls, "api"), namespace="history")),
+    path(f"data/v1.0/{ARM}/<str:workspace>/", include((data_urls, "api"), namespace="data")),
     path("batch/<str:endpoint>/jobs", invocations.Invoke.as_view(), name="batch-invoke"),
     path("batch/<str:endpoint>/jobs/<str:job>", invocations.Invocation.as_view(), name="batch-invocation"),
     path("storage.blob.<str:suffix>/<str:container>", blobs.Blobs.as_view(), name="blob-container"),

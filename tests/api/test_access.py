@@ -115,6 +115,7 @@ INVOKE = {
     "batch/<str:endpoint>/jobs": {"get": READ, "post": WRITE},
     "batch/<str:endpoint>/jobs/<str:job>": {"get": READ},
 }
+DATA = {"dataversion/batchGetResolvedUris": {"post": READ}}
 SHORT = "api/v1/workspaces/<str:workspace>"
 ARM = (
     "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/portway"
@@ -133,14 +134,14 @@ def urls(patterns=None, prefix=""):
 
 def test_every_url_has_an_expectation():
     known = {SHORT + (f"/{path}" if path else "") for path in EXPECTED} | OPEN | SIGNED_IN | LINKS | set(INVOKE)
-    elsewhere = ("subscriptions", "internal/", "mferp/", "history/")
+    elsewhere = ("subscriptions", "internal/", "mferp/", "history/", "data/")
     short = {path for path in urls() if not path.startswith(elsewhere)}
     assert short - known == set()
     arm = {
         path.split("workspaces/<str:workspace>")[-1].strip("/") for path in urls() if path.startswith("subscriptions")
     }
     assert arm - set(EXPECTED) <= {path for path in arm if path.endswith("workspaces")}
-    for prefix, expected in (("mferp/", EXPECTED), ("history/", HISTORY)):
+    for prefix, expected in (("mferp/", EXPECTED), ("history/", HISTORY), ("data/", DATA)):
         found = {path.split("workspaces/<str:workspace>/")[-1] for path in urls() if path.startswith(prefix)}
         assert found
         assert found <= set(expected)
@@ -237,6 +238,7 @@ def test_strangers_see_nothing_and_readers_change_nothing(envoy_process, rows, p
 
 OTHERS = [
     *((f"history/v1.0{ARM}/{path}", method, need) for path, each in HISTORY.items() for method, need in each.items()),
+    *((f"data/v1.0{ARM}/{path}", method, need) for path, each in DATA.items() for method, need in each.items()),
     *(
         (f"mferp/managementfrontend{ARM}/{path}", "get", READ)
         for path in EXPECTED
@@ -250,8 +252,10 @@ OTHERS = [
 def test_the_other_prefixes_ask_the_same_questions(rows, people, path, method, need):
     url = f"/{concrete(path, rows).removeprefix('/' + SHORT.replace('<str:workspace>', 'lab') + '/')}"
 
+    body = {"values": []} if path.startswith("data/") else {"runId": "thing"}
+
     def status(user):
-        return getattr(client_of(user), method)(url, {"runId": "thing"}, format="json").status_code
+        return getattr(client_of(user), method)(url, body, format="json").status_code
 
     assert status(None) == 401
     assert status(people["charlie"]) == 404

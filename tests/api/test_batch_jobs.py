@@ -243,6 +243,34 @@ def test_run_history_leads_the_sdk_to_logs_and_results(api, blue):
         assert api.post(f"{HISTORY}/rundata", {"runId": run}, format="json").status_code == 404
 
 
+def test_outputs_of_a_pipeline_lead_the_sdk_to_files(api, blue, workspace, people):
+    job = make_job(blue, type="pipeline", state="Completed")
+    place = "azureml://datastores/workspaceblobstore/paths/azureml/x/out"
+    job.outputs = {
+        "out": {"type": "UriFolder", "uri": place},
+        "none": {"type": "UriFolder", "uri": place, "empty": True},
+    }
+    job.save()
+    run = {"runId": job.name, "selectRunMetadata": True}
+    outputs = api.post(f"{HISTORY}/rundata", run, format="json").json()["runMetadata"]["outputs"]
+    name = f"azureml://jobs/{job.name}/outputs/out"
+    assert outputs == {"out": {"assetId": name, "type": "uri_folder"}}
+    tags = api.get(f"{ARM}/jobs").json()["value"][0]["properties"]["tags"]
+    assert (tags["azureml.batchrun"], tags["azureml.jobtype"]) == ("true", "azureml.pipelinejob")
+    resolve = f"/data/v1.0{ARM}/dataversion/batchGetResolvedUris"
+    lead = (
+        f"azureml://subscriptions/{workspace.subscription_id}/resourcegroups/{workspace.resource_group}/workspaces/lab"
+    )
+    found = api.post(resolve, {"values": [name]}, format="json").json()["values"]
+    assert found == {name: {"uri": f"{lead}/datastores/workspaceblobstore/paths/azureml/x/out", "type": "uri_folder"}}
+    for bad in (["azureml://jobs/nothing/outputs/out"], ["x"], [""], [None], "x", [name] * 101, None):
+        assert api.post(resolve, {"values": bad}, format="json").status_code == 400
+    Job.objects.update(state="Running")
+    assert api.post(f"{HISTORY}/rundata", run, format="json").json()["runMetadata"]["outputs"] == {}
+    api.force_authenticate(people["charlie"])
+    assert api.post(resolve, {"values": [name]}, format="json").status_code == 404
+
+
 def test_a_strangers_job_is_not_there(api, workspace, people, blue):
     job = make_job(blue)
     api.force_authenticate(people["charlie"])

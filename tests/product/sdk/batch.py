@@ -116,6 +116,9 @@ deployments.begin_create_or_update(made).result()
 third = endpoints.invoke(endpoint_name="batch-of-sdk", deployment_name="pipe", inputs={"data": data})
 jobs.stream(third.name)
 assert jobs.get(third.name).status == "Completed"
+jobs.download(name=third.name, download_path=str(folder / "listed"), output_name="out")
+[listed] = files_in(folder / "listed").values()
+assert listed.decode().split() == rows
 fourth = jobs.create_or_update(load_job(write("job.yml", JOB)))
 jobs.stream(fourth.name)
 assert jobs.get(fourth.name).status == "Completed"
