@@ -27,6 +27,7 @@ from apps.registry.blobs import Blob, Container
 LARGEST = 128 * 2**20  # of one request; the SDK sends larger files in pieces
 LARGEST_LIST = 10 * 2**20
 PAGE = 5000
+SERVER_ERROR = 500
 PIECE = 2**18
 MOST_DOWNLOAD_S = 3600.0
 RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
@@ -37,8 +38,6 @@ NOTED = "x-ms-meta-"
 NOTE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 UNFIT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # for XML
 CODES = {  # of a problem → in the words of Azure's storage
-    "bad-field": "InvalidInput",
-    "disk-full": "InsufficientAccountPermissions",
     "upload-too-large": "RequestBodyTooLarge",
     "not-found": "InvalidBlockList",
 }
@@ -69,7 +68,9 @@ class Blobs(View):
             problem = problem_of(error)
             if problem is None:
                 raise
-            answer = _refusal(Refused(problem.entry.status, CODES.get(problem.code, "InvalidInput"), problem.message))
+            status = problem.entry.status
+            code = CODES.get(problem.code) or ("ServerBusy" if status >= SERVER_ERROR else "InvalidInput")
+            answer = _refusal(Refused(status, code, problem.message))
         answer.headers["x-ms-version"] = request.headers.get("x-ms-version", sas.VERSION)[:20]
         answer.headers["x-ms-request-id"] = request.headers.get("x-request-id", "")
         return answer

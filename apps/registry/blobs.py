@@ -34,6 +34,7 @@ UPLOADED = "LocalUpload"
 BLOCK = re.compile(r"[A-Za-z0-9+/=]{1,200}")
 CHUNK = 1 << 20
 MOST_BLOCKS = 50_000
+TRIES = 10
 MOST_METADATA = 8 * 2**10  # characters, as in Azure
 
 
@@ -136,12 +137,13 @@ def stage(container: Container, blob: str, block: str, content: Content) -> None
     folder = _blocks(container, blob)
     with storage.scratch() as scratch, disk_errors():
         _copy(content, scratch / "block", storage.Room())
-        while True:  # ends: only a commit takes the folder away, and each takes it once
+        for _try in range(TRIES):  # a commit may take the folder away
             folder.mkdir(exist_ok=True)
             with suppress(FileNotFoundError):
                 _check_blocks(sum(1 for _ in islice(folder.iterdir(), MOST_BLOCKS + 1)))
                 (scratch / "block").replace(folder / _block_name(block))
                 return
+    raise Problem("conflict", reason="Somebody else is putting the same blob together.")
 
 
 def _check_blocks(count: int) -> None:

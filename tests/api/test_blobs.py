@@ -318,6 +318,15 @@ def test_bodies_and_headers_that_are_refused(store, monkeypatch):
     assert not BlobMetadata.objects.exists()
 
 
+def test_a_full_disk_is_said_and_nothing_is_left(store, workspace, monkeypatch):
+    monkeypatch.setattr(storage, "KEPT_FREE", 2**60)
+    before = sorted(Path(settings.HOME.uploads).iterdir())
+    for query in ({}, {"comp": "block", "blockid": "YQ=="}):
+        assert code(store.put(f"{FOLDER}/x", b"x", **query)) == (507, "ServerBusy")
+    assert code(store.head(f"{FOLDER}/x")) == (404, "BlobNotFound")
+    assert sorted(Path(settings.HOME.uploads).iterdir()) == before
+
+
 # -- assets out of what was sent
 
 
