@@ -1,6 +1,7 @@
 """The blob store of the SDK: its operations, its signatures, and callers who mean no good."""
 
 import os
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -57,6 +58,13 @@ class Store:
         names = [each.text for each in found.iter("Name")]
         folders = [each.find("Name").text for each in found.iter("BlobPrefix")]
         return [name for name in names if name not in folders], folders, found.find("NextMarker").text
+
+
+@pytest.fixture(autouse=True)
+def no_blocks_stay():
+    yield
+    for each in settings.HOME.uploads.glob("blocks-*"):
+        shutil.rmtree(each)
 
 
 def api_of(person):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import time
 import zipfile
 
@@ -249,3 +251,21 @@ def test_an_environment_is_built_from_the_command_line(product):
     for wrong, said in (("nobody:1", "There is no environment nobody:1"), ("small", "no NAME:VERSION")):
         refused = product.command("build", wrong)
         assert (refused.returncode, said in refused.stderr) == (1, True), refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("accounts/login/", b"413"), ("api/v1/workspaces/default/uploads", b"401")]
+)
+def test_a_strangers_endless_body_ends_soon(running, path, status):
+    """Answered and cut off while it is sent, from the gateway on, instead of filling a disk."""
+    piece = b"100000\r\n" + b"x" * 2**20 + b"\r\n"
+    head = f"POST /{path} HTTP/1.1\r\nHost: localhost:{running.http}\r\nTransfer-Encoding: chunked\r\n"
+    sent = 0
+    with socket.create_connection(("127.0.0.1", running.http), timeout=30) as line:
+        line.sendall(f"{head}Content-Type: multipart/form-data; boundary=edge\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError):
+            while sent < 200:
+                line.sendall(piece)
+                sent += 1
+        assert line.recv(12) == b"HTTP/1.1 " + status
+    assert sent < 200

@@ -244,7 +244,7 @@ def test_equal_uploads_at_the_same_moment_share_one_tree(transactional_db, works
 
     def one():
         try:
-            gate.wait(5)
+            gate.wait(30)
             made.append(send(workspace, PLAIN))
         except Exception as error:  # noqa: BLE001
             failed.append(error)

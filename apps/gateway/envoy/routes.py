@@ -243,9 +243,9 @@ def _site_routes() -> list[Json]:
 
 
 def _site_too_large(name: str, match: Json, limit: int) -> Json:
-    """Web reads a whole body before it knows who sent it: only uploads may be large, the rest is small anyway.
+    """Only uploads may be large, the rest is small anyway.
 
-    A body that does not say its length passes; Envoy shows routes no sign of one.
+    A body that does not say its length passes, Envoy shows routes no sign of one: apps.api.bodies counts it.
     """
     length = {"name": "content-length", "range_match": {"start": limit + 1, "end": INT64_MAX}}
     large = _nothing(name, "/", "too large", code="PayloadTooLarge")
