@@ -21,6 +21,7 @@ from apps.batch.enums import (
     OutputAction,
     ProvisioningState,
 )
+from apps.core import clock
 from apps.core.health import SILENT_S
 from apps.registry.models import CodeVersion, ComponentVersion, EnvironmentVersion, ModelVersion
 
@@ -296,7 +297,7 @@ class Host(models.Model):
     @property
     def lost(self) -> bool:
         """Whether it died or is cut off: a worker that is stopped takes its row along."""
-        return self.seen_at < timezone.now() - timedelta(seconds=SILENT_S)
+        return self.seen_at < clock.now() - timedelta(seconds=SILENT_S)
 
 
 class Node(models.Model):

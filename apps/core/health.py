@@ -26,6 +26,7 @@ from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from apps.core import clock
 from apps.core.models import Lease
 
 TIMEOUT_S = 2.0
@@ -160,14 +161,14 @@ def listener(path: Path) -> int:
 def beat(prefix: str, *, ttl_s: float) -> Found:
     """The newest lease of a part that renews one, for `ttl_s` seconds, as its sign of life. Raises Silent."""
     newest = Lease.objects.filter(name__startswith=prefix).order_by("-expires_at").first()
-    if newest is None or newest.expires_at < timezone.now() - timedelta(seconds=SILENT_S):
+    if newest is None or newest.expires_at < clock.now() - timedelta(seconds=SILENT_S):
         raise Silent(newest.expires_at - timedelta(seconds=ttl_s) if newest else None)
     host, pid, *_ = [*newest.holder.split(":"), "0", "0"]
     here = host == socket.gethostname()[:30] and pid.isdigit()
     return Found(
         version=settings.VERSION,
         since=started(int(pid)) if here else None,
-        seen=min(newest.expires_at - timedelta(seconds=ttl_s), timezone.now()),
+        seen=min(newest.expires_at - timedelta(seconds=ttl_s), clock.now()),
     )
 
 

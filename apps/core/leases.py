@@ -14,8 +14,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.db.models import Case, F, Q, When
-from django.utils import timezone
 
+from apps.core import clock
 from apps.core.errors import Problem
 from apps.core.models import Lease
 
@@ -43,7 +43,7 @@ def acquire(name: str, *, holder: str, ttl_s: float) -> Grant | None:
 
     The token grows when the holder changes or comes back after expiry.
     """
-    now = timezone.now()
+    now = clock.now()
     Lease.objects.get_or_create(name=name, defaults={"expires_at": now})
     hit = (
         Lease.objects.filter(name=name)
@@ -62,7 +62,7 @@ def acquire(name: str, *, holder: str, ttl_s: float) -> Grant | None:
 
 def release(grant: Grant) -> None:
     """Give the lease back early; nothing happens when it is somebody else's by now."""
-    Lease.objects.filter(name=grant.name, holder=grant.holder, token=grant.token).update(expires_at=timezone.now())
+    Lease.objects.filter(name=grant.name, holder=grant.holder, token=grant.token).update(expires_at=clock.now())
 
 
 def drop(grant: Grant) -> None:
@@ -73,7 +73,7 @@ def drop(grant: Grant) -> None:
 def holds(grant: Grant) -> bool:
     """Whether the grant is still good."""
     return Lease.objects.filter(
-        name=grant.name, holder=grant.holder, token=grant.token, expires_at__gt=timezone.now()
+        name=grant.name, holder=grant.holder, token=grant.token, expires_at__gt=clock.now()
     ).exists()
 
 

@@ -23,7 +23,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from apps.core import audit, events
+from apps.core import audit, clock, events
 from apps.core.errors import Problem
 from apps.core.leases import new_holder
 from apps.core.models import Operation, OperationState, OperationStep, StepState
@@ -156,7 +156,7 @@ def can_cancel(operation: Operation) -> bool:
 
 def sweep() -> int:
     """Wake every operation that nobody works on: lost messages, dead workers. Returns how many."""
-    now = timezone.now()
+    now = clock.now()
     idle = Operation.objects.filter(
         Q(state=OperationState.QUEUED, created_at__lt=now - timedelta(seconds=2))
         | Q(state=OperationState.RUNNING, lease_until__lt=now)
@@ -190,7 +190,7 @@ def run(operation_id: UUID) -> None:
 
 
 def _claim(operation_id: UUID, holder: str) -> Operation | None:
-    now = timezone.now()
+    now = clock.now()
     hit = (
         Operation.objects.filter(pk=operation_id)
         .filter(Q(state=OperationState.QUEUED) | Q(state=OperationState.RUNNING, lease_until__lt=now))
@@ -398,7 +398,7 @@ class Heartbeat(threading.Thread):
     def renew(self) -> None:
         """Keep the lease for another while, or learn that it is lost."""
         hit = Operation.objects.filter(pk=self.operation.pk, owner=self.holder, state=OperationState.RUNNING).update(
-            lease_until=timezone.now() + timedelta(seconds=LEASE_S)
+            lease_until=clock.now() + timedelta(seconds=LEASE_S)
         )
         self.lost = not hit
         self.cancel_requested = Operation.objects.filter(pk=self.operation.pk, cancel_requested=True).exists()

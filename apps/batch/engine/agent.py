@@ -16,7 +16,6 @@ import structlog
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 from django.db.models import F, Sum
-from django.utils import timezone
 
 from apps.batch.engine import claims, nodes
 from apps.batch.engine.claims import Hold
@@ -28,7 +27,7 @@ from apps.batch.enums import JobType, NodeState
 from apps.batch.models import Host, Job, Node
 from apps.compute import domain as compute
 from apps.compute.drivers.base import DriverUnavailable
-from apps.core import leases
+from apps.core import clock, leases
 
 log = structlog.get_logger(__name__)
 
@@ -80,12 +79,12 @@ class Agent:
 
     def _sign(self) -> None:
         cpu, memory = compute.machine()
-        values = {"cpu_milli": cpu, "mem_bytes": memory, "seen_at": timezone.now()}
+        values = {"cpu_milli": cpu, "mem_bytes": memory, "seen_at": clock.now()}
         Host.objects.update_or_create(name=self.name, defaults=values)
 
     def _renew(self) -> None:
         """Idle nodes, and those whose thread does something that takes long; the others are renewed as they commit."""
-        until = timezone.now() + timedelta(seconds=claims.LEASE_S)
+        until = clock.now() + timedelta(seconds=claims.LEASE_S)
         mine = Node.objects.filter(holder=self.holder)
         mine.filter(job=None).update(lease_until=until)
         with self._lock:
@@ -126,7 +125,7 @@ class Agent:
         for node in Node.objects.filter(host="", state=NodeState.PREPARING).order_by("created_at"):
             if not self._fits(node) or self._better_elsewhere(node):
                 continue
-            now = timezone.now()
+            now = clock.now()
             hit = Node.objects.filter(pk=node.pk, host="").update(
                 host=self.name,
                 holder=self.holder,
@@ -139,7 +138,7 @@ class Agent:
 
     def _better_elsewhere(self, node: Node) -> bool:
         """Whether a host with fewer nodes may still take it; not for ever."""
-        now = timezone.now()
+        now = clock.now()
         if node.created_at < now - timedelta(seconds=SPREAD_S):
             return False
         alive = Host.objects.filter(seen_at__gt=now - timedelta(seconds=SPREAD_S)).values_list("name", flat=True)
@@ -163,7 +162,7 @@ class Agent:
                 there = node.pk in self._runners
             if there or node.job is None:
                 continue
-            until = timezone.now() + timedelta(seconds=claims.LEASE_S)
+            until = clock.now() + timedelta(seconds=claims.LEASE_S)
             Node.objects.filter(pk=node.pk, token=node.token).update(lease_until=until)
             try:
                 self._start(node, node.job)
@@ -190,7 +189,7 @@ class Agent:
                 if node.state == NodeState.PREEMPTED or self.stop.is_set():
                     nodes.remove(node)
                 else:
-                    now = timezone.now()
+                    now = clock.now()
                     mine.update(job=None, state=NodeState.IDLE, idle_since=now, token=F("token") + 1)
         self.wake.set()
         nodes.schedule()

@@ -20,6 +20,7 @@ from apps.batch.engine.results import Piece
 from apps.batch.enums import JobState, MiniBatchState
 from apps.batch.models import Job, MiniBatch, Node
 from apps.batch.settings import JobSettings
+from apps.core import clock
 
 LEASE_S = 12.0
 MOST_LOSSES = 100  # of one mini-batch: what takes every node down with it must end some time
@@ -64,7 +65,7 @@ class Ended:
 
 def renew(hold: Hold) -> None:
     """Keep the node for another LEASE_S. Raises Fenced."""
-    until = timezone.now() + timedelta(seconds=LEASE_S)
+    until = clock.now() + timedelta(seconds=LEASE_S)
     hit = Node.objects.filter(pk=hold.pk, holder=hold.holder, token=hold.token).update(lease_until=until)
     if not hit:
         raise Fenced(hold.node)

@@ -19,7 +19,7 @@ from apps.batch.settings import JobSettings
 from apps.compute import domain as compute
 from apps.compute.models import Reservation
 from apps.compute.quantities import Size
-from apps.core import events, leases
+from apps.core import clock, events, leases
 from apps.core.errors import Problem
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ def _tend(cluster: Cluster, grant: leases.Grant) -> None:
 
 def _lose_silent(cluster: Cluster) -> None:
     """Nodes whose holder has not renewed its lease, and those no host took."""
-    now = timezone.now()
+    now = clock.now()
     for node in cluster.nodes.exclude(host="").filter(Q(lease_until__lt=now) | Q(lease_until=None)):
         lose(node, "its host did not answer")
 
@@ -203,7 +203,7 @@ def _reserve(node: Node, target: str) -> None:
 
 def _shrink(cluster: Cluster, wanted: int) -> None:
     """Give back nodes that have idled long enough, and those that nobody ever needed after all."""
-    now = timezone.now()
+    now = clock.now()
     spare = cluster.nodes.count() - max(wanted, cluster.min_nodes)
     if cluster.state == ProvisioningState.DELETING:
         spare = cluster.nodes.count()
@@ -229,7 +229,7 @@ def _give_back(cluster: Cluster, most: int, *, since: datetime) -> int:
 
 def shrink_now(cluster: Cluster) -> int:
     """Give back every idle node that no job wants, whatever the idle time; the minimum stays. How many went."""
-    return _give_back(cluster, cluster.nodes.count() - len(_wanted(cluster)), since=timezone.now())
+    return _give_back(cluster, cluster.nodes.count() - len(_wanted(cluster)), since=clock.now())
 
 
 # -- low priority
