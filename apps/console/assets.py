@@ -85,7 +85,7 @@ class Models(ConsoleAdmin):
                 Table(
                     _("Deployments"),
                     (_("Deployment"), _("State")),
-                    [(html.link(each), html.state(each.tone, each.get_state_display())) for each in users],
+                    [(html.link(each), html.state_of(each)) for each in users],
                     empty=_("Deployed nowhere."),
                 ),
                 about(f"model/{row}", workspace=row.asset.workspace.name),
@@ -223,7 +223,7 @@ class Environments(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: Build) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Kind"), ordering="kind")
     def kind_word(self, row: Build) -> Any:
