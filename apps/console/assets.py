@@ -242,7 +242,7 @@ class Environments(ConsoleAdmin):
 
     @display(description=gettext_lazy("Used by"))
     def users(self, row: Any) -> Any:
-        return ", ".join(row.stored.users[:2]) + (" …" if len(row.stored.users) > 2 else "") or _("nothing")  # noqa: PLR2004
+        return ", ".join(row.stored.users[:2]) + (" …" if len(row.stored.users) > 2 else "") or _("Nothing")  # noqa: PLR2004
 
     @display(description=gettext_lazy("Last used"), ordering="last_used_at")
     def last_used(self, row: Any) -> Any:

@@ -254,7 +254,7 @@ class Schedules(ConsoleAdmin):
             facts=(
                 (_("Workspace"), html.link(row.workspace)),
                 (_("Endpoint"), html.link(row.endpoint)),
-                (_("Deployment"), html.mono(row.deployment_name) if row.deployment_name else _("the default one")),
+                (_("Deployment"), html.mono(row.deployment_name) if row.deployment_name else _("The default one")),
                 (_("When"), self.when(row)),
                 (_("Next runs"), ", ".join(html.moment(each) for each in times) or html.NONE),
                 (_("Last run"), html.ago(row.last_at)),

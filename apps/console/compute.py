@@ -44,7 +44,7 @@ def workspace_tables(workspace: Workspace) -> tuple[list[tuple[Any, Any]], Table
     """(facts, table) of a workspace: where it runs, and what it holds of its quota."""
     ledger = Ledger(workspace)
     chosen = ledger.choice.target if ledger.choice is not None else ""
-    told = html.mono(chosen) if chosen else _("automatic")
+    told = html.mono(chosen) if chosen else _("Automatic")
     return [(_("Compute target"), told)], usage_table(_("Quota"), ledger.quota_lines())
 
 

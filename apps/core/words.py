@@ -89,6 +89,12 @@ STEPS = {
     "stop": _("Stop instances"),
     "prune": _("Prune"),
     "input": _("List the input"),
+    "workers": _("End the workers"),
+    "results": _("Put the results together"),
+    "address": _("Address"),
+    "place": _("Find room"),
+    "nodes": _("Give the nodes back"),
+    "remove": _("Remove"),
 }
 
 
