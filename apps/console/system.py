@@ -40,7 +40,8 @@ class Operations(ConsoleAdmin):
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> Any:
         """By the words that are shown as well."""
         found, duplicates = super().get_search_results(request, queryset, search_term)
-        return found | queryset.filter(kind__in=kinds_called(search_term)), duplicates
+        called = kinds_called(search_term) if search_term else []
+        return (found | queryset.filter(kind__in=called)) if called else found, duplicates
 
     @display(description=gettext_lazy("Kind"), ordering="kind")
     def kind_word(self, row: Operation) -> Any:
