@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from apps.core import audit
 from apps.core.models import Operation
 
 
@@ -37,3 +38,9 @@ def test_limits_tell_their_units(it):
     limits = page(it, "limits/")
     assert '<b>180000</b> <span class="meta">3 min</span>' in limits
     assert "5.0 GB" in limits
+
+
+def test_the_audit_trail_tells_a_split_in_words_and_nothing_that_is_empty(it, people):
+    detail = {"before": {}, "after": {"blue": 90, "green": 10}, "deployment": ""}
+    audit.record(people["ada"], "online-endpoint.traffic", workspace="lab", target="online-endpoint/x", **detail)
+    assert ">after: blue 90 green 10</td>" in page(it, "core/auditrecord/?target=online-endpoint/x")
