@@ -9,6 +9,7 @@ import ssl
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from playwright.sync_api import Error, sync_playwright
@@ -20,7 +21,7 @@ from tests.browser import ARGUMENTS
 from tests.e2e import gate
 
 PASSWORD = "screenshots only"
-REQUESTS, WAIT_S, ATTEMPTS = 1500, 25, 5
+REQUESTS, WATCHED, WAIT_S, ATTEMPTS = 1500, 300, 25, 5
 CONDA = "name: model\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - pip: [scikit-learn]\n"
 CONSOLE = {
     "console": "/console/",
@@ -73,13 +74,13 @@ def pages(operation):
     yield "api", "/api/v1/docs"
 
 
-def traffic(product):
+def traffic(product, requests=REQUESTS):
     """A minute's worth of predictions, some of them wrong, so that charts and logs have something to show."""
     demo = json.loads((product.home / "demo.json").read_text())
     trust = ssl.create_default_context(cafile=str(product.home / "ca.pem"))
     link = http.client.HTTPSConnection("localhost", product.tls, timeout=30, context=trust)
     headers = {"Authorization": f"Bearer {demo['key']}", "Content-Type": "application/json"}
-    for number in range(REQUESTS):
+    for number in range(requests):
         body = json.dumps(demo["body"]) if number % 50 else '{"wrong": 1}'
         link.request("POST", "/e/diabetes/score", body, headers)
         link.getresponse().read()
@@ -107,7 +108,8 @@ def sign_in(page, base):
     page.wait_for_url("**/w/default/")
 
 
-def shoot(browser, base, theme, folder, operation):
+def shoot(browser, product, theme, folder, operation):
+    base = f"https://localhost:{product.tls}"
     context = browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 800})
     context.add_cookies([{"name": "theme", "value": theme, "url": base}])
     page = context.new_page()
@@ -129,6 +131,14 @@ def shoot(browser, base, theme, folder, operation):
         if name == "endpoint-metrics":
             visit(page, f"{base}{address}?range=15m")
             page.wait_for_timeout(1500)
+        if name == "endpoint-traffic":  # its figures are of this moment
+            with ThreadPoolExecutor(1) as pool:
+                sent = pool.submit(traffic, product, WATCHED)
+                page.get_by_text("requests/s").first.wait_for()
+                page.wait_for_timeout(5000)
+                page.screenshot(path=folder / f"{name}-{theme}.png")
+                sent.result()
+            continue
         page.screenshot(path=folder / f"{name}-{theme}.png")
     context.close()
 
@@ -148,7 +158,7 @@ def main(folder: Path) -> None:
             with sync_playwright() as driver:
                 browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
                 for theme in ("light", "dark"):
-                    shoot(browser, f"https://localhost:{product.tls}", theme, folder, operation)
+                    shoot(browser, product, theme, folder, operation)
                 browser.close()
         finally:
             product.close()

@@ -85,7 +85,7 @@ class Models(ConsoleAdmin):
                 Table(
                     _("Deployments"),
                     (_("Deployment"), _("State")),
-                    [(html.link(each), html.state(each.tone, each.get_state_display())) for each in users],
+                    [(html.link(each), html.state_of(each)) for each in users],
                     empty=_("Deployed nowhere."),
                 ),
                 about(f"model/{row}", workspace=row.asset.workspace.name),
@@ -223,7 +223,7 @@ class Environments(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: Build) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Kind"), ordering="kind")
     def kind_word(self, row: Build) -> Any:
@@ -242,7 +242,7 @@ class Environments(ConsoleAdmin):
 
     @display(description=gettext_lazy("Used by"))
     def users(self, row: Any) -> Any:
-        return ", ".join(row.stored.users[:2]) + (" …" if len(row.stored.users) > 2 else "") or _("nothing")  # noqa: PLR2004
+        return ", ".join(row.stored.users[:2]) + (" …" if len(row.stored.users) > 2 else "") or _("Nothing")  # noqa: PLR2004
 
     @display(description=gettext_lazy("Last used"), ordering="last_used_at")
     def last_used(self, row: Any) -> Any:

@@ -30,7 +30,7 @@ def deployments_table(rows: Any) -> Table:
         [
             (
                 html.link(each),
-                html.state(each.tone, each.get_state_display()),
+                html.state_of(each),
                 each.get_type_display(),
                 html.link(each.cluster),
                 each.instance_count,
@@ -63,7 +63,7 @@ class BatchEndpoints(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: BatchEndpoint) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Default deployment"))
     def default(self, row: BatchEndpoint) -> Any:
@@ -149,7 +149,7 @@ class BatchDeployments(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: BatchDeployment) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Type"), ordering="type")
     def type_word(self, row: BatchDeployment) -> Any:
@@ -195,7 +195,7 @@ class BatchDeployments(ConsoleAdmin):
 
 
 def enabled_word(row: Schedule) -> Any:
-    return html.state("ok", _("enabled")) if row.enabled else html.state("idle", _("disabled"))
+    return html.named("enabled" if row.enabled else "disabled")
 
 
 class Schedules(ConsoleAdmin):
@@ -235,7 +235,7 @@ class Schedules(ConsoleAdmin):
 
     @display(description=gettext_lazy("Last run"), ordering="last_at")
     def last(self, row: Schedule) -> Any:
-        return html.state("failed", _("failed")) if row.last_error else html.link(row.last_job, html.ago(row.last_at))
+        return html.named("failed-last") if row.last_error else html.link(row.last_job, html.ago(row.last_at))
 
     @display(description=gettext_lazy("Runs as"), ordering="modified_by__username")
     def owner(self, row: Schedule) -> Any:
@@ -254,7 +254,7 @@ class Schedules(ConsoleAdmin):
             facts=(
                 (_("Workspace"), html.link(row.workspace)),
                 (_("Endpoint"), html.link(row.endpoint)),
-                (_("Deployment"), html.mono(row.deployment_name) if row.deployment_name else _("the default one")),
+                (_("Deployment"), html.mono(row.deployment_name) if row.deployment_name else _("The default one")),
                 (_("When"), self.when(row)),
                 (_("Next runs"), ", ".join(html.moment(each) for each in times) or html.NONE),
                 (_("Last run"), html.ago(row.last_at)),

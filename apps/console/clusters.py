@@ -32,7 +32,7 @@ def nodes_table(rows: Any, *, of_host: bool = False) -> Table:
         [
             (
                 html.link(each),
-                html.state(each.tone, each.get_state_display()),
+                html.state_of(each),
                 html.link(each.cluster) if of_host else host_link(each),
                 html.link(each.job),
                 html.ago(each.created_at),
@@ -73,7 +73,7 @@ class Clusters(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: Cluster) -> Any:
-        return html.state(row.tone, _("Waiting for room") if row.waiting else row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Nodes"), ordering="up")
     def node_count(self, row: Any) -> Any:
@@ -147,7 +147,7 @@ class Nodes(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: Node) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Host"), ordering="host")
     def host_link(self, row: Node) -> Any:
@@ -198,7 +198,7 @@ class Hosts(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="seen_at")
     def state_word(self, row: Host) -> Any:
-        return html.state("failed", _("lost")) if row.lost else html.state("ok", _("alive"))
+        return html.named("lost" if row.lost else "alive")
 
     @display(description=gettext_lazy("Nodes"), ordering="up")
     def node_count(self, row: Any) -> Any:

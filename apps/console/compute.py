@@ -44,14 +44,14 @@ def workspace_tables(workspace: Workspace) -> tuple[list[tuple[Any, Any]], Table
     """(facts, table) of a workspace: where it runs, and what it holds of its quota."""
     ledger = Ledger(workspace)
     chosen = ledger.choice.target if ledger.choice is not None else ""
-    told = html.mono(chosen) if chosen else _("automatic")
+    told = html.mono(chosen) if chosen else _("Automatic")
     return [(_("Compute target"), told)], usage_table(_("Quota"), ledger.quota_lines())
 
 
 class InstanceTypes(ConsoleAdmin):
     heading = gettext_lazy("Instance types")
     hint = gettext_lazy("The sizes a deployment can choose. Azure's names stand for the sizes of their machines.")
-    list_display = ("name", "cores", "memory", "gpus", "price", "needs", "offered", "here", "position", "tools")
+    list_display = ("name", "cores", "memory", "gpu_count", "price", "needs", "offered", "here", "position", "tools")
     list_filter = ("enabled",)
     search_fields = ("name",)
     ordering = ("position", "name")
@@ -67,6 +67,10 @@ class InstanceTypes(ConsoleAdmin):
     def memory(self, row: InstanceType) -> Any:
         return gib(row.mem_bytes)
 
+    @display(description=gettext_lazy("GPUs"), ordering="gpus")
+    def gpu_count(self, row: InstanceType) -> Any:
+        return row.gpus
+
     @display(description=gettext_lazy("Price of an hour"), ordering="price_hour")
     def price(self, row: InstanceType) -> Any:
         return f"{price(row.price_hour)} {settings.CURRENCY}" if row.price_hour else html.NONE
@@ -77,12 +81,12 @@ class InstanceTypes(ConsoleAdmin):
 
     @display(description=gettext_lazy("Offered"), ordering="enabled")
     def offered(self, row: InstanceType) -> Any:
-        return html.state("ok", _("offered")) if row.enabled else html.state("idle", _("hidden"))
+        return html.named("offered" if row.enabled else "hidden")
 
     @display(description=gettext_lazy("On this machine"))
     def here(self, row: InstanceType) -> Any:
         cut = compute.usable(row)[2]
-        return html.state("degraded", _("cut down")) if cut else html.state("ok", _("whole"))
+        return html.named("cut-down" if cut else "whole")
 
     def detail(self, row: Any) -> Detail:
         users = OnlineDeployment.objects.filter(instance_type__iexact=row.name).select_related("endpoint__workspace")
@@ -148,10 +152,10 @@ class Targets(ConsoleAdmin):
     @display(description=gettext_lazy("State"), ordering="enabled")
     def active(self, row: ComputeTarget) -> Any:
         if not row.enabled:
-            return html.state("idle", _("off"))
+            return html.named("off")
         if row.name == compute.DOCKER and not settings.DOCKER_URL:
-            return html.state("failed", _("no container engine"))
-        return html.state("ok", _("on"))
+            return html.named("no-engine")
+        return html.named("on")
 
     @display(description=gettext_lazy("CPU"))
     def cpu(self, row: Any) -> Any:

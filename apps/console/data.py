@@ -201,12 +201,12 @@ class Datastores(ConsoleAdmin):
     @display(description=gettext_lazy("Where"))
     def where(self, row: Datastore) -> Any:
         if row.is_default:
-            return _("in Portway's own folder")
+            return _("In Portway's own folder")
         return html.mono(row.settings.get("root") if row.type == DatastoreType.LOCAL else row.place)
 
     @display(description=gettext_lazy("Credentials"), ordering="kept")
     def secret(self, row: Any) -> Any:
-        return _("kept, encrypted") if row.kept else _("none")
+        return _("Kept encrypted") if row.kept else _("None")
 
     @display(description=gettext_lazy("Created by"), ordering="created_by__username")
     def author(self, row: Datastore) -> Any:

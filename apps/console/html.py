@@ -15,23 +15,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime, now
 
-NONE = "–"  # noqa: RUF001 -- the sign for "nothing" on every page
+from apps.core.words import NONE, ago, kind_name, named, state, state_of
+from apps.core.words import took as duration
 
-
-def state(tone: str, word: Any) -> SafeString:
-    """Dot, shape and word: never colour alone."""
-    return format_html('<span class="state" data-tone="{}">{}</span>', tone, word)
+__all__ = ["NONE", "ago", "kind_name", "named", "state", "state_of"]
 
 
 def mono(text: Any) -> SafeString | str:
     return format_html('<span class="mono">{}</span>', text) if text not in {None, ""} else NONE
-
-
-def ago(moment: datetime | None) -> SafeString | str:
-    if moment is None:
-        return NONE
-    text = date_format(localtime(moment), "Y-m-d H:i")
-    return format_html('<relative-time datetime="{}" title="{} UTC">{}</relative-time>', moment.isoformat(), text, text)
 
 
 def moment(value: datetime | None) -> str:
@@ -45,12 +36,7 @@ def size(value: int | None) -> str:
 def took(start: datetime | None, end: datetime | None) -> str:
     if start is None or end is None:
         return NONE
-    seconds = (end - start).total_seconds()
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds:.1f} s"
-    if seconds < 3600:  # noqa: PLR2004
-        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
-    return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"
+    return duration((end - start).total_seconds())
 
 
 def lasts(start: datetime | None, end: datetime | None) -> str:

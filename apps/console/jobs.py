@@ -20,10 +20,12 @@ from apps.console.site import site
 
 
 def progress(row: Job) -> Any:
-    """Mini-batches that ended, of how many; a pipeline has none of its own."""
-    if row.type == JobType.PIPELINE or not row.total:
+    """Mini-batches that ended, of how many; steps of a pipeline."""
+    if not row.total:
         return html.NONE
     text = f"{row.done + row.failed} / {row.total}"
+    if row.type == JobType.PIPELINE:
+        text = _("%(count)s steps") % {"count": text}
     if not row.failed:
         return text
     return html.state("failed", _("%(text)s, %(count)s failed") % {"text": text, "count": row.failed})
@@ -42,7 +44,7 @@ def jobs_table(rows: QuerySet[Job], title: str = "") -> Table:
         [
             (
                 html.link(each, each.step or each.display_name or each.name),
-                html.state(each.tone, each.get_state_display()),
+                html.state_of(each),
                 progress(each),
                 html.link(each.created_by),
                 html.ago(each.created_at),
@@ -106,7 +108,7 @@ class Jobs(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: Job) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Progress"))
     def progress(self, row: Job) -> Any:
@@ -154,10 +156,7 @@ class Jobs(ConsoleAdmin):
                 Table(
                     _("Nodes"),
                     (_("Node"), _("State"), _("Host")),
-                    [
-                        (html.link(each), html.state(each.tone, each.get_state_display()), host_link(each))
-                        for each in row.nodes.all()
-                    ],
+                    [(html.link(each), html.state_of(each), host_link(each)) for each in row.nodes.all()],
                     empty=_("No node works on it."),
                 ),
                 operations_table(mine),

@@ -25,7 +25,7 @@ from apps.endpoints.models import OnlineEndpoint
 
 
 def account_state(user: User) -> Any:
-    return html.state("ok", _("Active")) if user.is_active else html.state("idle", _("Deactivated"))
+    return html.named("active" if user.is_active else "deactivated")
 
 
 class Users(ConsoleAdmin):
@@ -66,7 +66,7 @@ class Users(ConsoleAdmin):
 
     @display(description=gettext_lazy("Two-factor"), ordering="has_mfa")
     def second_factor(self, row: Any) -> Any:
-        return html.state("ok", _("on")) if row.has_mfa else html.state("idle", _("off"))
+        return html.named("on" if row.has_mfa else "off")
 
     @display(description=gettext_lazy("Workspaces"), ordering="workspace_count")
     def workspaces(self, row: Any) -> Any:
@@ -184,9 +184,7 @@ class Workspaces(ConsoleAdmin):
 
 def made_table(title: str, rows: Any, empty: str) -> Table:
     """What was made in a workspace."""
-    cells = [
-        (html.link(each), html.state(each.tone, each.get_state_display()), html.ago(each.created_at)) for each in rows
-    ]
+    cells = [(html.link(each), html.state_of(each), html.ago(each.created_at)) for each in rows]
     return Table(title, (_("Name"), _("State"), _("Created")), cells, empty)
 
 
@@ -242,15 +240,15 @@ def token_row(row: PersonalToken) -> tuple[Any, ...]:
         html.link(row, row.name),
         html.mono(f"{row.hint}…"),
         html.ago(row.created_at),
-        html.ago(row.last_used_at) if row.last_used_at else _("never"),
+        html.ago(row.last_used_at) if row.last_used_at else _("Never"),
         expiry(row),
     )
 
 
 def expiry(row: PersonalToken) -> Any:
     if row.expires_at is None:
-        return _("never")
-    return html.state("failed", _("expired")) if row.expires_at < timezone.now() else html.ago(row.expires_at)
+        return _("Never")
+    return html.named("expired") if row.expires_at < timezone.now() else html.ago(row.expires_at)
 
 
 class Tokens(ConsoleAdmin):
@@ -278,7 +276,7 @@ class Tokens(ConsoleAdmin):
 
     @display(description=gettext_lazy("Last used"), ordering="last_used_at")
     def used(self, row: PersonalToken) -> Any:
-        return html.ago(row.last_used_at) if row.last_used_at else _("never")
+        return html.ago(row.last_used_at) if row.last_used_at else _("Never")
 
     @display(description=gettext_lazy("Expires"), ordering="expires_at")
     def expires(self, row: PersonalToken) -> Any:

@@ -39,7 +39,7 @@ def operations_table(target: Q) -> Table:
         [
             (
                 html.link(each, each.kind, code=True),
-                html.state(each.tone, each.get_state_display()),
+                html.state_of(each),
                 html.link(each.actor),
                 html.ago(each.created_at),
                 html.took(each.started_at, each.finished_at),
@@ -71,7 +71,7 @@ class Endpoints(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: OnlineEndpoint) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Traffic"))
     def traffic_split(self, row: OnlineEndpoint) -> Any:
@@ -110,7 +110,7 @@ class Endpoints(ConsoleAdmin):
                     [
                         (
                             html.link(each, each.name),
-                            html.state(each.tone, each.get_state_display()),
+                            html.state_of(each),
                             ready(each),
                             html.mono(each.instance_type),
                         )
@@ -164,7 +164,7 @@ class Deployments(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: OnlineDeployment) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Ready"), ordering="ready")
     def ready_of(self, row: Any) -> Any:
@@ -212,7 +212,7 @@ class Deployments(ConsoleAdmin):
                         (
                             html.link(each, each.name, code=True),
                             each.set.revision,
-                            html.state(each.tone, each.get_state_display()),
+                            html.state_of(each),
                             html.mono(each.isolation),
                             each.restarts,
                             html.ago(each.ready_at),
@@ -266,7 +266,7 @@ class Instances(ConsoleAdmin):
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: Replica) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Why"))
     def why(self, row: Replica) -> Any:

@@ -18,6 +18,9 @@ from apps.console.serving_verbs import CancelOperation
 from apps.console.site import site
 from apps.console.steps import steps_of
 from apps.core.models import AuditRecord, Operation
+from apps.core.words import kinds_called
+
+EMPTY: tuple[Any, ...] = (None, "", {}, [])
 
 
 class Operations(ConsoleAdmin):
@@ -36,17 +39,23 @@ class Operations(ConsoleAdmin):
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("actor")
 
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> Any:
+        """By the words that are shown as well."""
+        found, duplicates = super().get_search_results(request, queryset, search_term)
+        called = kinds_called(search_term) if search_term else []
+        return (found | queryset.filter(kind__in=called)) if called else found, duplicates
+
     @display(description=gettext_lazy("Kind"), ordering="kind")
     def kind_word(self, row: Operation) -> Any:
-        return html.mono(row.kind)
+        return html.kind_name(row.kind)
 
     @display(description=gettext_lazy("Workspace"), ordering="workspace")
     def workspace_word(self, row: Operation) -> Any:
-        return row.workspace or _("installation")
+        return row.workspace or _("Installation")
 
     @display(description=gettext_lazy("State"), ordering="state")
     def state_word(self, row: Operation) -> Any:
-        return html.state(row.tone, row.get_state_display())
+        return html.state_of(row)
 
     @display(description=gettext_lazy("Who"), ordering="actor__username")
     def who(self, row: Operation) -> Any:
@@ -64,13 +73,14 @@ class Operations(ConsoleAdmin):
         workspace = Workspace.objects.filter(name=row.workspace).first()
         studio = html.studio("operation", workspace.name, row.pk) if workspace else ""
         return Detail(
-            title=row.kind,
+            title=html.kind_name(row.kind),
             state=self.state_word(row),
             problem=row.error,
             studio=studio,
             facts=(
+                (_("Kind"), html.mono(row.kind)),
                 (_("Object"), html.mono(row.target)),
-                (_("Workspace"), html.link(workspace) if workspace else _("installation")),
+                (_("Workspace"), html.link(workspace) if workspace else _("Installation")),
                 (_("Begun by"), html.link(row.actor)),
                 (_("Begun"), html.ago(row.created_at)),
                 (_("Waited"), html.took(row.created_at, row.started_at)),
@@ -156,7 +166,8 @@ class Audit(ConsoleAdmin):
     @display(description=gettext_lazy("Detail"))
     def facts(self, row: AuditRecord) -> Any:
         told = sorted(row.detail.items(), key=lambda each: each[0] != "reason")
-        text = ", ".join(f"{name}: {value}" for name, value in told if name not in {"operation", "replica"})
+        named = [(name, value) for name, value in told if name not in {"operation", "replica"} and value not in EMPTY]
+        text = ", ".join(f"{name}: {_plain(value)}" for name, value in named)
         return text[:80] + ("…" if len(text) > 80 else "") or html.NONE  # noqa: PLR2004
 
     def detail(self, row: Any) -> Detail:
@@ -175,6 +186,11 @@ class Audit(ConsoleAdmin):
             tables=(about(row.target),),
             extra={"log_title": _("Detail")},
         )
+
+
+def _plain(value: Any) -> Any:
+    """A split of traffic as people write it: blue 90, green 10."""
+    return " ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else value
 
 
 site.register(Operation, Operations)

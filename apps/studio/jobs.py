@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Count, Max, Min, Q, QuerySet, Sum
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from apps.accounts.models import Workspace
 from apps.batch.enums import MiniBatchState
@@ -32,6 +33,13 @@ def jobs_of(workspace: Workspace) -> QuerySet[Job]:
 def operations_of(job: Job) -> QuerySet[Operation]:
     rows = Operation.objects.filter(workspace=job.workspace.name, target=job.topic)
     return rows.filter(lock__startswith=f"{job.topic}/{job.pk}/").select_related("actor")
+
+
+def letters() -> list[tuple[str, Any]]:
+    """(letter, word) of the legend. What a node has is not all being worked on."""
+    held = {MiniBatchState.RUNNING: _("With nodes")}
+    wanted = (MiniBatchState.DONE, MiniBatchState.FAILED, MiniBatchState.RUNNING, MiniBatchState.QUEUED)
+    return [(LETTERS[each], held.get(each, each.label)) for each in wanted]
 
 
 def map_of(job: Job) -> str:
@@ -60,12 +68,16 @@ class Lane:
 
 @dataclass(frozen=True)
 class Progress:
-    """`rate`: mini-batches a minute, over the last minute while it runs, over all of it afterwards."""
+    """`rate`: mini-batches a minute, over the last minute while it runs, over all of it afterwards.
+
+    `held`: mini-batches that nodes have. They take some ahead and do not tell which: at most `at_work` are worked on.
+    """
 
     ended: int
     total: int
     failed: int
-    running: int
+    held: int
+    at_work: int
     rate: float | None
     left_s: float | None
     took_s: float | None
@@ -74,7 +86,7 @@ class Progress:
 
     @property
     def queued(self) -> int:
-        return max(0, self.total - self.ended - self.running)
+        return max(0, self.total - self.ended - self.held)
 
     @property
     def percent(self) -> int:
@@ -87,14 +99,16 @@ class Progress:
 
 def progress_of(job: Job) -> Progress:
     now = timezone.now()
-    lanes = _lanes(job, now)
+    processes = JobSettings.of(job.settings).max_concurrency_per_instance
+    lanes = _lanes(job, processes, now)
     ended = job.done + job.failed
-    running = sum(each.running for each in lanes)
+    held = sum(each.running for each in lanes)
+    at_work = sum(min(each.running, processes) for each in lanes)
     rate = _rate(job, ended, sum(each.recent for each in lanes), now)
     left = (job.total - ended) * 60 / rate if rate and job.live else None
     took = ((job.ended_at or now) - job.started_at).total_seconds() if job.started_at else None
     shown = lanes[:NODES_SHOWN]
-    return Progress(ended, job.total, job.failed, running, rate, left, took, shown, len(lanes) - len(shown))
+    return Progress(ended, job.total, job.failed, held, at_work, rate, left, took, shown, len(lanes) - len(shown))
 
 
 def _rate(job: Job, ended: int, recent: int, now: datetime) -> float | None:
@@ -106,7 +120,7 @@ def _rate(job: Job, ended: int, recent: int, now: datetime) -> float | None:
     return 60 * recent / min(whole, RECENT.total_seconds())
 
 
-def _lanes(job: Job, now: datetime) -> list[Lane]:
+def _lanes(job: Job, processes: int, now: datetime) -> list[Lane]:
     """Every node that ever had a mini-batch of the job, and those it has now."""
     ended = Q(state__in=(MiniBatchState.DONE, MiniBatchState.FAILED))
     rows = job.mini_batches.exclude(node="").order_by("node").values("node")
@@ -120,7 +134,6 @@ def _lanes(job: Job, now: datetime) -> list[Lane]:
         last=Max("ended_at"),
     )
     living = {each.name: each for each in Node.objects.filter(job=job)}
-    processes = JobSettings.of(job.settings).max_concurrency_per_instance
     found = [_lane(dict(row), living.pop(row["node"], None), processes, now) for row in rows]
     return [*found, *(Lane(name, 0, 0, 0, 0, 0, None, node) for name, node in sorted(living.items()))]
 

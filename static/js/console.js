@@ -1,4 +1,4 @@
-/** Menus close, "/" searches, and what a person opened stays open when a fragment is drawn again. */
+/** Menus close, "/" searches, a cell that is cut tells all of it, and what a person opened stays open when a fragment is drawn again. */
 if (window.Idiomorph) {
   window.Idiomorph.defaults.ignoreActiveValue = true;
   window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
@@ -18,4 +18,8 @@ document.addEventListener("keydown", (event) => {
       search.focus();
     }
   }
+});
+document.addEventListener("pointerover", (event) => {
+  const cell = event.target.closest("td");
+  if (cell && cell.scrollWidth > cell.clientWidth && !cell.title) cell.title = cell.textContent.trim();
 });

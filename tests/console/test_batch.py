@@ -56,6 +56,8 @@ def test_a_pipeline_shows_its_steps_and_a_step_its_pipeline(it, job):
     Job.objects.filter(pk=job.pk).update(type="pipeline")
     step = Job.objects.create(workspace=job.workspace, name="one", type="command", parent=job, step="train")
     assert ">train</a>" in text(it, job)
+    Job.objects.filter(pk=job.pk).update(total=3, done=2, failed=0)
+    assert "2 / 3 steps" in it.get("/console/batch/job/").content.decode()
     assert html.address(job) in text(it, step)
     ended(step)
     assert "It is a step" in text(it, step, "delete")
@@ -104,18 +106,18 @@ def test_names_of_other_workspaces_are_not_mixed_in(it, job, people):
 
 
 def test_a_host_is_alive_or_lost(it, world):
-    assert ">lost</span>" in text(it, world["host"])
+    assert ">Lost</span>" in text(it, world["host"])
     assert ">cpu-1</a>" in text(it, world["host"])
     alive = make_host("fresh")
     page = text(it, alive)
-    assert ">alive</span>" in page
+    assert ">Alive</span>" in page
     assert html.address(alive, "forget") not in page
     assert do(it, alive, "forget").status_code == 409
 
 
 def test_a_datastore_says_that_it_has_credentials_and_not_which(it, world):
     page = text(it, world["datastore"])
-    assert "kept, encrypted" in page
+    assert "Kept encrypted" in page
     assert "never-shown" not in page
     assert "tiles" in page
 

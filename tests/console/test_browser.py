@@ -127,7 +127,7 @@ def test_a_day_of_an_administrator(open_page, site):
     assert "No other instance of this deployment is ready" in page.inner_text("main")
     page.get_by_label("Reason").fill("it leaks")
     page.get_by_role("button", name="Restart").click()
-    page.get_by_role("heading", name="replica.restart").wait_for()
+    page.get_by_role("heading", name="Restart instance").wait_for()
     assert page.get_by_text("Drain old instances").is_visible()
     operation = Operation.objects.get(kind="replica.restart")
     assert operation.actor.username == "ada"

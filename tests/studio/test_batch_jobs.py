@@ -83,6 +83,16 @@ def test_the_page_says_how_far_it_is_and_what_each_node_does(world, browser, job
     assert "/w/lab/jobs/job-1/cancel" in page
 
 
+def test_what_nodes_hold_is_not_all_worked_on(world, browser):
+    """Two processes of the node that has three mini-batches work on two of them at most."""
+    make_job(world["job"].deployment, "ahead", states="rqrqr")
+    page = text(browser("dan").get("/w/lab/jobs/ahead"))
+    assert '<dt>With nodes</dt><dd>3 <span class="meta">at most 2 worked on</span></dd>' in page
+    assert 'data-r="With nodes"' in page
+    make_job(world["job"].deployment, "over", states="ddf")
+    assert "<dt>With nodes</dt>" not in text(browser("dan").get("/w/lab/jobs/over"))
+
+
 def test_a_reader_can_look_but_not_cancel(world, browser):
     page = text(browser("rita").get("/w/lab/jobs/job-1"))
     assert 'disabled title="Your role does not allow this"' in page

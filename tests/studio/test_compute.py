@@ -38,7 +38,7 @@ def test_everybody_of_a_workspace_sees_target_quota_and_price(priced, workspace,
     )
     for who in ("olga", "dan", "rita"):
         page = text(browser(who).get("/w/lab/compute"))
-        assert "local processes" in page
+        assert "Local processes" in page
         assert "1.5 cores of 4 cores" in page
         assert "2 of 2" in page
         assert "0.25 USD" in page  # two deployments of one instance

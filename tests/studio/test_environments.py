@@ -35,7 +35,7 @@ def test_an_image_with_or_without_packages_is_registered(world, browser):
     assert client.post(create, {"name": "alone", "image": "python:3.11-slim", "conda_file": ""}).status_code == 302
     both = {"name": "both", "image": "python:3.11-slim", "conda_file": "dependencies: [python=3.11]"}
     assert client.post(create, both).status_code == 302
-    assert "an image and packages" in page(client, "/w/lab/environments/both")
+    assert "An image and packages" in page(client, "/w/lab/environments/both")
     shown = page(client, "/w/lab/environments/alone")
     assert "python:3.11-slim" in shown
     assert "no container engine" in shown
@@ -57,7 +57,7 @@ def test_a_folder_with_a_dockerfile_is_registered(world, browser):
     version = EnvironmentVersion.objects.get(asset__name="built")
     assert (version.dockerfile_path, version.build_context.files) == ("Dockerfile", 2)
     shown = page(client, "/w/lab/environments/built")
-    assert "a Dockerfile" in shown
+    assert "A Dockerfile" in shown
     assert "RUN &lt;b&gt;hello" in shown
     missing = {"name": "x", "files": [file("a", "b")], "paths": '["a"]', "dockerfile_path": "none"}
     answer = client.post(url, missing, headers={"Accept": "application/json"})

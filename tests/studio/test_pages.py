@@ -566,7 +566,7 @@ def test_a_failed_operation_shows_cause_evidence_and_next_step(world, browser):
         steps=[("environment", "done", "ok"), ("start", "failed", HOSTILE)],
     )
     page = text(browser("rita").get(f"/w/lab/operations/{operation.pk}"))
-    for words in ("No module named x.", "line 3", "Add it.", "not begun", "2.4 s", "<details open>"):
+    for words in ("No module named x.", "line 3", "Add it.", "Not begun", "2.4 s", "<details open>"):
         assert words in page
     assert "<script>alert" not in page
 

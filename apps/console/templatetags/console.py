@@ -7,8 +7,22 @@ from typing import Any
 from django import template
 from django.contrib.admin.templatetags import admin_list
 from django.contrib.admin.views.main import PAGE_VAR
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext_lazy as _
+
+from apps.core.models import Operation
+from apps.core.words import kind_name, took
 
 register = template.Library()
+FACETS = {
+    "is_archived": _("Archived"),
+    "is_anonymous": _("Anonymous"),
+    "is_default": _("Default"),
+    "is_superuser": _("Administrator"),
+    "is_active": _("Active"),
+    "auth_mode": _("Authentication"),
+    "public_network_access": _("Reachable from outside"),
+}
 
 
 @register.filter
@@ -23,13 +37,22 @@ def rows(cl: Any) -> list[Any]:
 
 @register.filter
 def choices(spec: Any, cl: Any) -> list[dict[str, Any]]:
-    return list(spec.choices(cl))
+    found = list(spec.choices(cl))
+    if cl.model is Operation and getattr(spec, "field_path", "") == "kind":
+        found[1:] = [{**each, "display": kind_name(str(each["display"]))} for each in found[1:]]
+    return found
+
+
+@register.filter
+def facet(spec: Any) -> Any:
+    """What a filter is called: a column's own name is no word for people when it begins with "is"."""
+    return FACETS.get(getattr(spec, "field_path", ""), spec.title)
 
 
 @register.filter
 def chosen(spec: Any, cl: Any) -> str:
     """The choice in force, unless it is the first: that one means "all"."""
-    for number, choice in enumerate(spec.choices(cl)):
+    for number, choice in enumerate(choices(spec, cl)):
         if choice["selected"] and number:
             return str(choice["display"])
     return ""
@@ -50,3 +73,11 @@ def kept(cl: Any) -> list[tuple[str, str]]:
 @register.simple_tag
 def page_url(cl: Any, number: int) -> str:
     return str(cl.get_query_string({PAGE_VAR: number}))
+
+
+@register.filter
+def in_words(value: int, name: str) -> str:
+    """A limit's number with its unit, when its name says that it has one."""
+    if name.endswith("_bytes"):
+        return filesizeformat(value)
+    return took(value / 1000) if name.endswith("_ms") else ""

@@ -24,8 +24,6 @@ from apps.studio.forms.base import (
     usable,
 )
 
-PATH, UPLOAD = "path", "upload"
-SOURCES = [(PATH, _("An address")), (UPLOAD, _("Files from here"))]
 NAME_HELP = _("3 to 32 letters, digits and dashes.")
 
 

@@ -10,8 +10,9 @@ from django.utils.translation import gettext_lazy as _
 from apps.registry.datastores import stored_credentials
 from apps.registry.enums import DatastoreType, DataType
 from apps.registry.models import Datastore
-from apps.studio.forms.base import NAME_INPUT, ManyFilesField, ManyFilesInput, StudioForm, TagsField
-from apps.studio.forms.batch import PATH, SOURCES, UPLOAD, described
+from apps.studio.forms.base import NAME_INPUT, StudioForm, TagsField
+from apps.studio.forms.batch import described
+from apps.studio.forms.sources import SourceForm
 
 KINDS = [(str(each), each.label) for each in (DatastoreType.S3, DatastoreType.AZURE_BLOB)]
 SETTINGS = {
@@ -28,9 +29,7 @@ CHOICES = [(KEEP, _("Keep those it has")), (REPLACE, _("Replace them")), (NOTHIN
 FIELD_OF = {wire: name for words in SETTINGS.values() for name, wire in words.items()}
 
 
-class DataForm(StudioForm):
-    unmarked = ("path", "upload")
-
+class DataForm(SourceForm):
     name = forms.CharField(
         label=_("Name"),
         max_length=255,
@@ -39,25 +38,9 @@ class DataForm(StudioForm):
     )
     version = forms.CharField(label=_("Version"), max_length=64, required=False, help_text=_("Empty: the next number."))
     type = forms.ChoiceField(label=_("Type"), choices=DataType.choices, initial=DataType.FOLDER)
-    source = forms.ChoiceField(label=_("Data"), choices=SOURCES, initial=PATH, widget=forms.RadioSelect)
-    path = forms.CharField(
-        label=_("Address of the data"),
-        required=False,
-        max_length=2000,
-        help_text=_("A path of a datastore or a public https address. Type to look into datastores."),
-        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml://datastores/workspaceblobstore/paths/"}),
-    )
-    upload = ManyFilesField(label=_("Files"), required=False, widget=ManyFilesInput(attrs={"multiple": True}))
     description = described()
     tags = TagsField()
-
-    def clean(self) -> dict[str, Any]:
-        data: dict[str, Any] = super().clean() or {}
-        if data.get("source") == UPLOAD and not data.get("upload"):
-            self.add_error("upload", _("Choose the files."))
-        if data.get("source") == PATH and not data.get("path"):
-            self.add_error("path", _("Say where the data is."))
-        return data
+    path_help = _("A path of a datastore or a public https address. Type to look into datastores.")
 
 
 def text(label: Any, placeholder: str = "", **more: Any) -> forms.CharField:

@@ -18,9 +18,10 @@ from apps.batch.enums import ProvisioningState
 from apps.batch.models import BatchDeployment
 from apps.core.errors import Problem
 from apps.registry.pipelines.interface import Declared, literal, text_of
-from apps.studio.forms.base import NAME_INPUT, ManyFilesField, ManyFilesInput, StudioForm
-from apps.studio.forms.batch import PATH, SOURCES, UPLOAD, whole
+from apps.studio.forms.base import NAME_INPUT, StudioForm
+from apps.studio.forms.batch import whole
 from apps.studio.forms.schedules import LITERAL
+from apps.studio.forms.sources import SourceForm
 
 LONGEST_VALUE = 5000
 INPUT, OUTPUT = "input.", "output."
@@ -47,25 +48,12 @@ class DeploymentJobForm(StudioForm):
         self.fields["deployment"].queryset = deployments_in(workspace)  # type: ignore[attr-defined]
 
 
-class JobForm(DeploymentJobForm):
+class JobForm(SourceForm, DeploymentJobForm):
     """A job of a model deployment. Settings that are left empty are the deployment's."""
 
-    unmarked = ("path", "upload")
+    path_help = _("A data asset, a path of a datastore, or a public https address. Type to look into datastores.")
+    upload_help = _("Kept as a new version of a data asset.")
 
-    source = forms.ChoiceField(label=_("Data"), choices=SOURCES, initial=PATH, widget=forms.RadioSelect)
-    path = forms.CharField(
-        label=_("Address of the data"),
-        required=False,
-        max_length=2000,
-        help_text=_("A data asset, a path of a datastore, or a public https address. Type to look into datastores."),
-        widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": "azureml://datastores/workspaceblobstore/paths/"}),
-    )
-    upload = ManyFilesField(
-        label=_("Files"),
-        required=False,
-        help_text=_("Kept as a new version of a data asset."),
-        widget=ManyFilesInput(attrs={"multiple": True}),
-    )
     mini_batch_size = whole("mini_batch_size", _("Mini-batch size"), required=False)
     instance_count = whole("instance_count", _("Nodes"), required=False)
     max_retries = whole("max_retries", _("Retries of a mini-batch"), required=False)
@@ -81,14 +69,6 @@ class JobForm(DeploymentJobForm):
         help_text=_("A path of a datastore. Empty: a folder of its own in the default one."),
         widget=forms.TextInput(attrs={**NAME_INPUT, "placeholder": RESULTS}),
     )
-
-    def clean(self) -> dict[str, Any]:
-        data: dict[str, Any] = super().clean() or {}
-        if data.get("source") == UPLOAD and not data.get("upload"):
-            self.add_error("upload", _("Choose the files."))
-        if data.get("source") == PATH and not data.get("path"):
-            self.add_error("path", _("Say where the data is."))
-        return data
 
 
 class PipelineJobForm(DeploymentJobForm):

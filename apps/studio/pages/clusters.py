@@ -72,7 +72,6 @@ class Clusters(Page):
         if state in ProvisioningState.values:
             rows = rows.filter(state=state)
         listed = listing(request, rows, COLUMNS, default="name", states=ProvisioningState.choices)
-        listed.rows = [(each, each.tone) for each in listed.rows]
         return self.page("clusters", listing=listed)
 
 
@@ -88,7 +87,7 @@ class ClusterBase(Page):
         self.cluster = one(clusters_of(self.workspace).filter(name=kwargs["cluster"]), "compute", kwargs["cluster"])
 
     def context(self) -> dict[str, Any]:
-        return {**super().context(), "cluster": self.cluster, "tone": self.cluster.tone}
+        return {**super().context(), "cluster": self.cluster}
 
 
 class ClusterPage(ClusterBase):

@@ -20,8 +20,8 @@ from apps.registry.queries import data_in, default_datastore
 from apps.studio import ascode_assets
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.browsing import browse, download, show_picture
-from apps.studio.forms.batch import UPLOAD
 from apps.studio.forms.data import FIELD_OF, KEEP, SETTINGS, DataForm, DatastoreEditForm, DatastoreForm
+from apps.studio.forms.sources import UPLOAD
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import FormPage, Page, one
 
@@ -201,7 +201,7 @@ class DatastoreDelete(DatastoreBase):
 class DatastoreEdit(FormPage, DatastoreBase):
     """Its name, its type and its place stay: what names its paths would find other files."""
 
-    template = "datastore_edit"
+    template = "datastore_form"
     permissions: ClassVar = {"GET": Permission.WRITE, "POST": Permission.WRITE}
     field_of: ClassVar = {"credentials.secrets": "key", "credentials.credentialsType": "choice"}
 
@@ -241,7 +241,7 @@ class DatastoreEdit(FormPage, DatastoreBase):
 
 class DatastoreCreate(FormPage):
     section = "data"
-    template = "datastore_create"
+    template = "datastore_form"
     field_of: ClassVar = {**FIELD_OF, "credentials.secrets": "key", "credentials.credentialsType": "key"}
 
     def form(self, data: Any = None, files: Any = None) -> DatastoreForm:

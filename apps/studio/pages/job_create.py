@@ -17,8 +17,8 @@ from apps.registry.domain import register_data
 from apps.registry.enums import DataType
 from apps.studio import ascode_batch
 from apps.studio.ascode import AsCode, Writer
-from apps.studio.forms.batch import PATH, UPLOAD
 from apps.studio.forms.jobs import INPUT, OUTPUT, DeploymentJobForm, JobForm, PipelineJobForm, deployments_in, examples
+from apps.studio.forms.sources import PATH, UPLOAD
 from apps.studio.jobs import jobs_of
 from apps.studio.views import FormPage, number
 

@@ -18,7 +18,7 @@ from apps.batch.settings import JobSettings
 from apps.core.errors import Problem
 from apps.monitoring.text import clean
 from apps.studio.graph import picture_of
-from apps.studio.jobs import jobs_of, map_of, operations_of, progress_of
+from apps.studio.jobs import jobs_of, letters, map_of, operations_of, progress_of
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import Page, one
 
@@ -117,6 +117,7 @@ class Overview(JobPage):
         return self.page(
             "job",
             progress=progress_of(job),
+            letters=letters(),
             settings=JobSettings.of(job.settings),
             operations=operations_of(job)[:10],
             failed=failed,

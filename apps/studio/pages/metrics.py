@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from apps.accounts.policy import Permission
 from apps.core.errors import Problem
 from apps.core.models import AuditRecord, Operation
+from apps.core.words import kind_name
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.gateway import counters
 from apps.monitoring import queries
@@ -22,7 +23,6 @@ from apps.studio import charts
 from apps.studio.charts import RANGES, Range
 from apps.studio.pages.endpoints import EndpointPage
 from apps.studio.queries import cards, deployments_of, operations_of
-from apps.studio.templatetags.studio import kind_name
 
 MOST_MARKERS = 40
 KEPT_S, MOST_KEPT = 0.95, 500  # a little less than the second after which pages ask again

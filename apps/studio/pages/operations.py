@@ -15,9 +15,9 @@ from django.utils.translation import gettext_lazy as _lazy
 from apps.accounts.policy import Permission
 from apps.core import operations
 from apps.core.models import Operation, OperationState, OperationStep, StepState
+from apps.core.words import kinds_called
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
 from apps.studio.listing import Column, listing, query_of
-from apps.studio.templatetags.studio import kinds_called
 from apps.studio.views import Page, one
 
 LOG_TAIL = 200

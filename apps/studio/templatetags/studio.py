@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,67 +12,17 @@ from django import template
 from django.conf import settings
 from django.forms import CheckboxInput
 from django.templatetags.static import static
-from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from apps.compute.quantities import price
+from apps.core import words
 from apps.studio.pretty import pretty
 
 register = template.Library()
 HUES = range(2, 8)  # 0 and 1 are kept for blue and green, the names everybody begins with
 NAMED_HUES = {"blue": 0, "green": 1, "yellow": 2, "orange": 2, "red": 3, "pink": 3, "purple": 5, "teal": 6}
-OPERATIONS = {
-    "online-endpoint.create": gettext_lazy("Create endpoint"),
-    "online-endpoint.update": gettext_lazy("Update endpoint"),
-    "online-endpoint.delete": gettext_lazy("Delete endpoint"),
-    "online-endpoint.traffic": gettext_lazy("Change traffic"),
-    "online-endpoint.regenerate-key": gettext_lazy("Regenerate key"),
-    "online-deployment.create": gettext_lazy("Create deployment"),
-    "online-deployment.update": gettext_lazy("Update deployment"),
-    "online-deployment.deploy": gettext_lazy("Deploy"),
-    "online-deployment.delete": gettext_lazy("Delete deployment"),
-    "operation.cancel": gettext_lazy("Cancel operation"),
-    "model.register": gettext_lazy("Register model"),
-    "environment.build": gettext_lazy("Build environment"),
-    "model.package": gettext_lazy("Package model"),
-    "package.export": gettext_lazy("Export package"),
-    "environment.register": gettext_lazy("Register environment"),
-    "replica.restart": gettext_lazy("Restart instance"),
-    "replica.stop": gettext_lazy("Stop instance"),
-    "replica.start": gettext_lazy("Start instance"),
-    "job.prepare": gettext_lazy("Prepare job"),
-    "job.finish": gettext_lazy("Finish job"),
-    "job.cancel": gettext_lazy("Cancel job"),
-    "job.retry": gettext_lazy("Retry failed mini-batches"),
-    "job.update": gettext_lazy("Update job"),
-    "batch-endpoint.create": gettext_lazy("Create batch endpoint"),
-    "batch-endpoint.update": gettext_lazy("Update batch endpoint"),
-    "batch-endpoint.delete": gettext_lazy("Delete batch endpoint"),
-    "batch-deployment.create": gettext_lazy("Create batch deployment"),
-    "batch-deployment.update": gettext_lazy("Update batch deployment"),
-    "batch-deployment.delete": gettext_lazy("Delete batch deployment"),
-    "cluster.create": gettext_lazy("Create cluster"),
-    "cluster.update": gettext_lazy("Update cluster"),
-    "cluster.delete": gettext_lazy("Delete cluster"),
-    "environments.prune": gettext_lazy("Prune environments"),
-    "packages.prune": gettext_lazy("Prune package cache"),
-}
-STEPS = {
-    "endpoint": gettext_lazy("Endpoint"),
-    "traffic": gettext_lazy("Move traffic"),
-    "environment": gettext_lazy("Environment"),
-    "image": gettext_lazy("Image"),
-    "start": gettext_lazy("Start instances"),
-    "route": gettext_lazy("Route"),
-    "drain": gettext_lazy("Drain old instances"),
-    "stop": gettext_lazy("Stop instances"),
-    "prune": gettext_lazy("Prune"),
-    "input": gettext_lazy("List the input"),
-}
 
 
 @register.simple_tag
@@ -87,18 +36,11 @@ def icon(name: str, label: str = "") -> SafeString:
     )
 
 
-@register.simple_tag
-def state(tone: str, word: str) -> SafeString:
-    """Dot, shape and word: never colour alone."""
-    return format_html('<span class="state" data-tone="{}">{}</span>', tone, word)
-
-
-@register.simple_tag
-def ago(moment: datetime | None) -> SafeString | str:
-    if not moment:  # also what a template makes of nothing
-        return "–"  # noqa: RUF001 -- the sign for "nothing" on every page
-    text = date_format(localtime(moment), "Y-m-d H:i")
-    return format_html('<relative-time datetime="{}" title="{} UTC">{}</relative-time>', moment.isoformat(), text, text)
+for each in (words.state, words.state_of, words.named, words.word, words.ago):
+    register.simple_tag(each)
+register.filter("kind_name", words.kind_name)
+register.filter("step_name", words.step_name)
+register.filter("seconds", words.took)
 
 
 def hue(name: str) -> int:
@@ -154,32 +96,8 @@ register.filter("pretty", pretty)
 
 
 @register.filter
-def kind_name(kind: str) -> str:
-    return str(OPERATIONS.get(kind) or kind.replace(".", " · ").replace("-", " "))
-
-
-def kinds_called(words: str) -> list[str]:
-    """The kinds of operations whose name for people holds these words."""
-    return [kind for kind, name in OPERATIONS.items() if words.casefold() in str(name).casefold()]
-
-
-@register.filter
-def step_name(name: str) -> str:
-    return str(STEPS.get(name, name))
-
-
-@register.filter
-def seconds(value: float | None) -> str:
-    if value is None:
-        return ""
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
-    return f"{value:.1f} s" if value < 60 else f"{int(value) // 60} min {int(value) % 60} s"  # noqa: PLR2004
-
-
-@register.filter
 def milliseconds(value: float | None) -> str:
-    return "–" if value is None else seconds(value / 1000)  # noqa: RUF001 -- the sign for "nothing" on every page
+    return "–" if value is None else words.took(value / 1000)  # noqa: RUF001 -- the sign for "nothing" on every page
 
 
 @register.filter
