@@ -1,4 +1,4 @@
-"""A pipeline's steps as a picture: columns by what they wait for, each step with the state of its job if it is one's."""
+"""A pipeline's steps as a picture: columns by what they wait for, each with the state of its job, if it is a job's."""
 
 from __future__ import annotations
 

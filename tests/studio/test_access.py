@@ -240,9 +240,10 @@ POST = {
 
 
 def address(name, world):
+    of_a_pipeline = name == "batch-pipeline-edit"
     arguments = {
         "workspace": world["workspace"].name,
-        "endpoint": "rivers" if name == "batch-pipeline-edit" else "forests" if name.startswith("batch-") else "flowers",
+        "endpoint": "rivers" if of_a_pipeline else "forests" if name.startswith("batch-") else "flowers",
         "job": "job-1",
         "number": 3,
         "cluster": "cpu",
@@ -250,7 +251,7 @@ def address(name, world):
         "node": "nobody",
         "data": "tiles",
         "datastore": "bay" if name == "datastore-edit" else "workspaceblobstore",
-        "deployment": "flow" if name == "batch-pipeline-edit" else "blue",
+        "deployment": "flow" if of_a_pipeline else "blue",
         "component": "step",
         "model": "iris",
         "environment": "sklearn",

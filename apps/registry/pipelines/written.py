@@ -24,18 +24,19 @@ class _Loader(yaml.SafeLoader):
     """Only what JSON can say: no aliases (a few lines of them are gigabytes), no dates, no key given twice."""
 
     yaml_constructors: ClassVar[Any] = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (*PLAIN, None)}
-    yaml_implicit_resolvers: ClassVar[Any] = {
+    yaml_implicit_resolvers: ClassVar[Any] = {  # type: ignore[misc]
         first: [each for each in rules if each[0] != DATE]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise Unreadable("anchors and aliases are not read: write it out", _line(self.peek_event()))
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise Unreadable("anchors and aliases are not read: write it out", _line(event))
         self.depth += 1
         if self.depth > DEEPEST:
-            raise Unreadable("it is nested too deeply", _line(self.peek_event()))
+            raise Unreadable("it is nested too deeply", _line(event))
         node = super().compose_node(parent, index)
         self.depth -= 1
         _check(node)

@@ -14,7 +14,15 @@ from apps.core.errors import Problem
 from apps.registry import components
 from apps.registry.models import ComponentVersion, Datastore
 from apps.registry.pipelines.written import LONGEST, Unreadable, Written
-from apps.studio.forms.base import NAME_INPUT, ManyFilesField, ManyFilesInput, StudioForm, TagsField, VersionField, usable
+from apps.studio.forms.base import (
+    NAME_INPUT,
+    ManyFilesField,
+    ManyFilesInput,
+    StudioForm,
+    TagsField,
+    VersionField,
+    usable,
+)
 from apps.studio.forms.batch import NAME_HELP, described
 
 EXAMPLE = """\
@@ -51,7 +59,8 @@ jobs:
       outputs:
         counts: {type: uri_folder}
       command: >-
-        sort ${{inputs.words}}/words.txt | uniq -c | sort -rn | head -n ${{inputs.longest}} > ${{outputs.counts}}/counts.txt
+        sort ${{inputs.words}}/words.txt | uniq -c | sort -rn
+        | head -n ${{inputs.longest}} > ${{outputs.counts}}/counts.txt
     inputs:
       words: ${{parent.jobs.split.outputs.words}}
       longest: ${{parent.inputs.longest}}
@@ -60,7 +69,7 @@ jobs:
 """
 
 
-def at_line(line: int | None, message: str) -> str:
+def at_line(line: int | None, message: Any) -> Any:
     """What is wrong, with the line of the file if one is to blame."""
     return _("Line %(line)s: %(message)s") % {"line": line, "message": message} if line else message
 
@@ -103,7 +112,7 @@ class ComponentForm(StudioForm):
             self.add_error("code", _("Only a command component has code of its own."))
         elif isinstance(named, str) and named and not data.get("code") and not named.startswith(("azureml:", "/")):
             line = written.line_of("code")
-            self.add_error("code", _("Choose the files of %(code)s (line %(line)s).") % {"code": named[:60], "line": line})
+            self.add_error("code", at_line(line, _("Choose the files of %(code)s.") % {"code": named[:60]}))
         return data
 
     def _text(self, data: dict[str, Any]) -> str:
@@ -119,8 +128,9 @@ class ComponentForm(StudioForm):
         if not text or len(text) > LONGEST:
             self.add_error("file", _("It must be text in UTF-8, of at most %(limit)s characters.") % {"limit": LONGEST})
             return data.get("text") or ""
-        self.data = self.data.copy()
-        self.data["text"] = text
+        shown: Any = self.data
+        self.data = shown.copy()
+        self.data["text"] = text  # type: ignore[index]
         return text
 
 

@@ -46,8 +46,8 @@ def endpoints_of(workspace: Workspace) -> QuerySet[BatchEndpoint]:
 
 
 def deployments_of(endpoint: BatchEndpoint) -> QuerySet[BatchDeployment]:
-    related = ("endpoint__workspace", "model__asset", "environment__asset", "code__asset", "cluster", "component__asset__workspace")
-    return BatchDeployment.objects.filter(endpoint=endpoint).select_related(*related)
+    assets = ("model__asset", "environment__asset", "code__asset", "component__asset__workspace")
+    return BatchDeployment.objects.filter(endpoint=endpoint).select_related("endpoint__workspace", "cluster", *assets)
 
 
 class BatchEndpoints(Page):

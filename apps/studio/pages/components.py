@@ -163,9 +163,8 @@ class ComponentRegister(CodePage):
         try:
             version = self._register(written, form.cleaned_data)
         except Problem as problem:
-            target = "version" if problem.code == "immutable" else problem.target
             message = f"{problem.message} {problem.next_step}".strip()
-            form.add_error("text", at_line(written.line_of(target), message))
+            form.add_error("text", at_line(written.line_of(_target(problem)), message))
             return self.show(form, status=problem.entry.status)
         address = self.workspace.name, version.asset.name
         return self.go("studio:component", *address)
@@ -190,6 +189,13 @@ class ComponentRegister(CodePage):
         writer = Writer(self.workspace.name)
         ascode_assets.component(writer, _written(data.get("text")), [each.name for each in data.get("code") or []])
         return writer.done()
+
+
+def _target(problem: Problem) -> str:
+    """The line of the file that it is about, where the problem itself names none."""
+    if problem.code == "bad-name":
+        return "version" if problem.params["kind"] == "version" else "name"
+    return "version" if problem.code == "immutable" else problem.target
 
 
 def _written(text: Any) -> Written | None:
