@@ -204,6 +204,7 @@ def test_a_pipeline_is_deployed_and_shown(flow, browser):
     data = settings(default_datastore="bay", description="Nightly", tags="team=geo")
     answer = client.post(DEPLOY, data)
     assert answer.url == f"/w/lab/operations/{Operation.objects.get(kind='batch-deployment.create').pk}"
+    assert 'href="/w/lab/batch-endpoints/forests"' in text(client.get(answer.url))
     made = BatchDeployment.objects.get(endpoint__name="forests", name="flow")
     assert (made.type, str(made.component), made.cluster.name) == ("PipelineComponent", "rivers_flow:1", "cpu")
     assert (made.description, made.tags) == ("Nightly", {"team": "geo"})

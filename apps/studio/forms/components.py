@@ -83,7 +83,9 @@ class ComponentForm(StudioForm):
         label=_("YAML"),
         required=False,
         strip=False,
-        help_text=_("The file of az ml component create: a command, or a pipeline of commands. It has the name too."),
+        help_text=_(
+            "The file of az ml component create: a command, or a pipeline of commands. Name and version are in it."
+        ),
         widget=forms.Textarea(attrs={"rows": 20, "spellcheck": "false", "class": "textarea mono"}),
     )
     file = forms.FileField(label=_("Take it from a file"), required=False)
