@@ -18,6 +18,7 @@ from apps.studio.graph import Picture, picture
 STEPS_SHOWN = 100
 STEPS_READ = 2000
 """A pipeline may have more: its YAML has them all."""
+KEYS = ("is_deterministic", "inputs", "outputs", "environment", "code", "command", "resources", "jobs")
 
 
 @dataclass(frozen=True)
@@ -82,27 +83,36 @@ def _words(source: Source) -> str:
 
 def as_yaml(version: ComponentVersion, *, versioned: bool = True) -> str:
     """The file that registers it again; `versioned`: as the version it is, else as the next one."""
+    head = {"type": version.type, "name": version.asset.name, "version": version.version if versioned else ""}
+    about = {"display_name": version.display_name, "description": version.description, "tags": version.tags}
+    return dumped({**_said(head | about), **_document(version)})
+
+
+def _document(version: ComponentVersion) -> dict[str, Any]:
+    """What it does, in the order in which people write it; what steps brought along stands in them again."""
     spec: dict[str, Any] = version.spec
-    head = {
-        "type": version.type,
-        "name": version.asset.name,
-        "version": version.version if versioned else "",
-        "display_name": version.display_name,
-        "description": version.description,
-        "tags": version.tags,
-        "is_deterministic": None if version.is_deterministic else False,
-    }
-    jobs = spec.get("jobs") or {}
-    rest = {**spec, "jobs": {name: jobs[name] for name in _in_order(version, jobs)}}
-    for name in head:
-        rest.pop(name, None)
-    return dumped({key: value for key, value in {**head, **rest}.items() if value not in (None, "", {})})
+    made = {"type": version.type, **{name: spec.get(name) for name in KEYS}}
+    made["is_deterministic"] = None if version.is_deterministic else False
+    made["resources"] = None if spec.get("resources") == {"instance_count": 1} else spec.get("resources")
+    if jobs := spec.get("jobs"):
+        own = {components.reference_to(each): each for each in version.parts.select_related("asset__workspace")}
+        made["jobs"] = {name: _job(jobs[name], own) for name in _in_order(version, jobs)}
+    return _said(made)
+
+
+def _job(step: dict[str, Any], own: dict[str, ComponentVersion]) -> dict[str, Any]:
+    part = own.get(step["component"])
+    component = _document(part) if part is not None and part.is_anonymous else step["component"]
+    rest = {key: value for key, value in step.items() if key not in ("type", "component")}
+    return {"type": step.get("type"), "component": component, **rest}
+
+
+def _said(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value not in (None, "", {})}
 
 
 def _in_order(version: ComponentVersion, jobs: dict[str, Any]) -> list[str]:
     """The names of the steps, each after those it reads from: the order of the file is lost in the database."""
-    if not jobs:
-        return []
     try:
         order = components.graph_of(version).order()
     except (KeyError, Problem):

@@ -154,9 +154,7 @@ def test_a_wrong_address_is_said_at_the_field_and_nothing_typed_is_lost(world, b
 
 
 def test_the_form_reads_as_code(world, browser, files):
-    answer = browser("dan").post(
-        "/w/lab/create/job", asked(path=files, mini_batch_size=3), headers={"X-As-Code": "1"}
-    )
+    answer = browser("dan").post("/w/lab/create/job", asked(path=files, mini_batch_size=3), headers={"X-As-Code": "1"})
     told = answer.json()
     assert "az ml batch-endpoint invoke" in told["cli"]
     assert "--mini-batch-size 3" in told["cli"]

@@ -160,8 +160,15 @@ def test_the_yaml_that_is_shown_registers_the_same(flow, browser):
     assert ComponentVersion.objects.filter(asset__name="rivers_flow").count() == 1
     again = client.get(f"{REGISTER}?from=rivers_flow:1").context["form"]["text"].value()
     assert "version" not in yaml.safe_load(again)
+    assert yaml.safe_load(again)["jobs"]["main"]["component"]["command"] == "echo hi"
     client.post(REGISTER, {"text": again.replace("echo hi", "echo ho")})
     assert ComponentVersion.objects.filter(asset__name="rivers_flow").count() == 2
+    assert "echo ho" in client.get("/w/lab/components/rivers_flow").context["yaml"]
+    client.post(REGISTER, {"text": COMMAND})
+    shown = client.get("/w/lab/components/prepare").context["yaml"]
+    assert "resources" not in shown
+    assert yaml.safe_load(shown)["inputs"]["rate"] == {"type": "number", "default": 0, "min": 0, "max": 1}
+    assert client.post(REGISTER, {"text": shown}).status_code == 302
 
 
 def test_a_component_says_what_it_takes_and_where_it_runs(flow, browser):
