@@ -271,6 +271,7 @@ def make_world(workspace, actor=None):
         "data": make_data(workspace),
         "schedule": make_schedule(job.endpoint),
         "datastore": make_datastore(workspace),
+        "component": make_component(workspace),
     }
 
 
@@ -346,7 +347,6 @@ def make_console_world(workspace, people):
         **made,
         "host": make_host(seen_at=timezone.now() - timedelta(hours=1)),
         "node": make_node(job.cluster, state="running", host="worker-1", job=job, idle_since=None),
-        "component": make_component(workspace),
         "workspace": workspace,
         "people": people,
         "user": people["dan"],

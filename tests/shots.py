@@ -57,6 +57,9 @@ OF_THE_DEMO = {
     "flowers": "diabetes",
     "iris:": "diabetes-blue:",
     "models/iris": "models/diabetes-blue",
+    "rivers_flow": "rivers",
+    "deployments/flow": "deployments/blue",
+    "components/step": "components/sort",
 }
 
 

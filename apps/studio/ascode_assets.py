@@ -1,9 +1,10 @@
-"""Models, packages, environments, data and datastores as YAML, commands and requests."""
+"""Models, packages, environments, components, data and datastores as YAML, commands and requests."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from apps.registry.pipelines.written import Written
 from apps.studio.ascode import Writer, pruned, reference
 
 
@@ -116,6 +117,20 @@ def _on_file(routes: dict[str, Any] | None) -> dict[str, Any] | None:
     if routes is None:
         return None
     return {name.replace("Route", "_route"): route for name, route in routes.items()}
+
+
+def component(writer: Writer, written: Written | None, files: list[str]) -> None:
+    """`files`: the names of the code files that go along."""
+    document = dict(written.document) if written else {}
+    name, version = str(document.get("name") or "NAME"), str(document.get("version") or "1")
+    for file in files:
+        writer.note(f"put {file} into the folder {document.get('code') or 'code'}")
+    writer.az("component", "create", "-f", writer.file("component.yml", written.text if written else ""))
+    if files:
+        writer.call("POST", "uploads", form=tuple(f"files=@{each}" for each in files))
+        writer.call("PUT", f"codes/{name}/versions/1", {"properties": {"codeUri": "URI_OF_THE_UPLOAD"}})
+        document["code"] = f"azureml:{name}:1"
+    writer.call("PUT", f"components/{name}/versions/{version}", {"properties": {"componentSpec": document}})
 
 
 def data(writer: Writer, values: dict[str, Any]) -> None:

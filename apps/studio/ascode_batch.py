@@ -86,6 +86,35 @@ def deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") ->
     writer.call("PUT", f"batchEndpoints/{target}/deployments/{name}", pruned(body))
 
 
+def pipeline_deployment(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> None:
+    target, name = data.get("endpoint") or "ENDPOINT", data.get("name") or "NAME"
+    cluster, component = data.get("cluster"), reference(data.get("component"))
+    settings = {
+        "default_compute": str(cluster) if cluster else None,
+        "default_datastore": str(data.get("default_datastore") or ""),
+        "continue_on_step_failure": bool(data.get("continue_on_step_failure")),
+        "force_rerun": bool(data.get("force_rerun")),
+    }
+    document = {
+        "name": name,
+        "endpoint_name": target,
+        "type": "pipeline",
+        "description": data.get("description"),
+        "component": component,
+        "settings": settings,
+        "tags": data.get("tags"),
+    }
+    writer.az("batch-deployment", verb, "-f", writer.file(f"{name}.yml", pruned(document)))
+    configuration = {
+        "deploymentConfigurationType": "PipelineComponent",
+        "componentId": {"referenceType": "Id", "assetId": component} if component else None,
+        "settings": settings,
+    }
+    properties = {"description": data.get("description"), "deploymentConfiguration": configuration}
+    body = pruned({"tags": data.get("tags"), "properties": properties})
+    writer.call("PUT", f"batchEndpoints/{target}/deployments/{name}", body)
+
+
 def _retries(data: dict[str, Any]) -> dict[str, Any]:
     """Forms have the timeout in seconds, a job's overrides in milliseconds."""
     timeout = data.get("timeout_ms") or (data.get("timeout_s") or 0) * 1000

@@ -38,7 +38,7 @@ customElements.define("code-editor", class extends HTMLElement {
     const found = [
       kit.basicSetup,
       kit.EditorView.lineWrapping,
-      kit.EditorView.contentAttributes.of(() => ({ "aria-label": label, "aria-required": String(required), "aria-invalid": this.area.getAttribute("aria-invalid") ?? "false" })),
+      kit.EditorView.contentAttributes.of(() => ({ tabindex: "0", "aria-label": label, "aria-required": String(required), "aria-invalid": this.area.getAttribute("aria-invalid") ?? "false" })),
       kit.EditorView.updateListener.of((update) => update.docChanged && this.changed(update.state.doc.toString())),
       kit.EditorView.theme(LOOK),
       kit.syntaxHighlighting(kit.HighlightStyle.define(colours(kit.tags))),

@@ -25,7 +25,7 @@ customElements.define("live-code", class extends HTMLElement {
     this.running = new AbortController();
     const body = new FormData();
     for (const [name, value] of new FormData(this.form)) if (typeof value === "string") body.append(name, value);
-    const request = { method: "POST", body, signal: this.running.signal, headers: { "X-Portway-Code": "1" } };
+    const request = { method: "POST", body, signal: this.running.signal, headers: { "X-As-Code": "1" } };
     const answer = await fetch(this.form.action, request).catch(() => null); // aborted or away: the old text stays
     if (!answer?.ok) return;
     const texts = await answer.json().catch(() => ({}));

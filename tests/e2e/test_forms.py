@@ -305,3 +305,39 @@ def test_credentials_of_a_datastore_are_asked_for_when_they_are_replaced(open_pa
     page.get_by_role("button", name="Save").click()
     page.wait_for_url("**/w/lab/datastores/bay")
     page.complaints.clear()  # nobody is at the made-up place
+
+
+def test_a_component_is_taken_from_a_file_and_deployed(open_page, site, tmp_path):
+    page = open_page()
+    page.goto(f"{site}/w/lab/components/rivers_flow")
+    written = page.locator("pre", has_text="name: rivers_flow").inner_text()
+    file = tmp_path / "flow.yml"
+    file.write_text(written.replace("name: rivers_flow", "name: a: b").replace("version: '1'\n", ""))
+    page.goto(f"{site}/w/lab/create/component")
+    editor = page.locator("code-editor .cm-content")
+    editor.wait_for()
+    page.get_by_label("Take it from a file").set_input_files(file)
+    until(page, "document.querySelector('textarea[name=text]').value.includes('a: b')")
+    assert "name: a: b" in editor.inner_text()
+    page.locator("#form button[type=submit]").click()
+    page.locator("[data-invalid] .error", has_text="Line 2").wait_for()
+    file.write_text(written.replace("name: rivers_flow", "name: lake_flow").replace("version: '1'\n", ""))
+    page.get_by_label("Take it from a file").set_input_files(file)  # the same name: it is read again
+    until(page, "document.querySelector('textarea[name=text]').value.includes('lake_flow')")
+    page.locator("#form button[type=submit]").click()
+    page.wait_for_url("**/components/lake_flow")
+    page.get_by_text("Deploy", exact=True).click()
+    page.get_by_role("link", name="forests").click()
+    picker = page.get_by_role("combobox", name="Pipeline component")
+    assert picker.input_value() == "lake_flow:1"
+    picker.fill("rivers")
+    page.get_by_role("option", name="rivers_flow:1").click()
+    page.get_by_label("Default compute").select_option("")
+    page.locator("#form button[type=submit]").click()
+    page.get_by_text("Step main names none").wait_for()
+    assert picker.input_value() == "rivers_flow:1"
+    page.get_by_label("Default compute").select_option(label="cpu")
+    page.locator("#form button[type=submit]").click()
+    page.wait_for_url("**/operations/**")
+    expected(page, 400)
+    clean(page)

@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.studio.urls import studio_urls, workspace_urls
+from tests.factories import make_pipeline_deployment
 
 NAMES = sorted({each.name for each in [*studio_urls, *workspace_urls] if getattr(each, "name", None)})
 WHO = ("olga", "dan", "rita", "charlie", "anonymous")
@@ -121,6 +122,12 @@ GET = {
     "schedule-edit": CHANGE,
     "schedule-enable": NOT_HERE,
     "schedule-delete": NOT_HERE,
+    "components": LOOK,
+    "component": LOOK,
+    "component-register": CHANGE,
+    "component-delete": CHANGE,
+    "batch-pipeline-create": CHANGE,
+    "batch-pipeline-edit": CHANGE,
 }
 # an empty POST: 400 is the form that asks again, 302 leads to an operation
 POST = {
@@ -223,13 +230,20 @@ POST = {
     "schedule-edit": (400, 400, 403, 404),
     "schedule-enable": (302, 302, 403, 404),
     "schedule-delete": (302, 302, 403, 404),
+    "components": NOT_HERE,
+    "component": NOT_HERE,
+    "component-register": (400, 400, 403, 404),
+    "component-delete": (404, 404, 403, 404),
+    "batch-pipeline-create": (400, 400, 403, 404),
+    "batch-pipeline-edit": (400, 400, 403, 404),
 }
 
 
 def address(name, world):
+    of_a_pipeline = name == "batch-pipeline-edit"
     arguments = {
         "workspace": world["workspace"].name,
-        "endpoint": "forests" if name.startswith("batch-") else "flowers",
+        "endpoint": "rivers" if of_a_pipeline else "forests" if name.startswith("batch-") else "flowers",
         "job": "job-1",
         "number": 3,
         "cluster": "cpu",
@@ -237,7 +251,8 @@ def address(name, world):
         "node": "nobody",
         "data": "tiles",
         "datastore": "bay" if name == "datastore-edit" else "workspaceblobstore",
-        "deployment": "blue",
+        "deployment": "flow" if of_a_pipeline else "blue",
+        "component": "step",
         "model": "iris",
         "environment": "sklearn",
         "operation": world["operation"].pk,
@@ -262,6 +277,8 @@ def test_every_url_has_an_expectation():
 def test_access(method, name, world, browser, settings, monkeypatch, tmp_path):
     settings.PORT = 1  # nobody listens there: the test page must say so
     monkeypatch.setattr(type(settings.HOME), "envoy_admin_socket", tmp_path / "nobody.sock")
+    if name == "batch-pipeline-edit":
+        make_pipeline_deployment(world["workspace"])
     for who in WHO:
         before = transaction.savepoint()
         response = getattr(browser(who), method)(address(name, world))
@@ -306,6 +323,7 @@ def test_objects_of_another_workspace_are_not_found(world, browser, people):
         "batch-endpoints/forests",
         "clusters/cpu",
         "data/tiles",
+        "components/step",
     ):
         assert client.get(f"/w/other/{path}").status_code == 404
     assert client.post("/w/other/endpoints/flowers/keys/primary/reveal").status_code == 404

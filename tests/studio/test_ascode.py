@@ -8,14 +8,16 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from django.conf import settings
 
 from apps.core.models import Operation
 from apps.endpoints.domain import spec_of
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
+from apps.gateway.envoy.listeners import FORGEABLE
 from apps.studio import ascode, ascode_calls, ascode_online
 from tests.factories import make_model
 
-CODE = {"X-Portway-Code": "1"}
+CODE = {"X-As-Code": "1"}
 FORM = {
     "target": "new",
     "new_name": "fresh",
@@ -65,6 +67,13 @@ def test_the_deploy_form_as_curl_makes_the_same_rows(world, browser):
     assert OnlineDeployment.objects.filter(pk=second.pk).update(serving=None) == 1
     [_one, _two, (method, path, body)] = list(requests_of(texts["curl"]))
     assert (method, path.rpartition("/")[2], body) == ("PATCH", "again", {"properties": {"traffic": {"blue": 100}}})
+
+
+def test_the_question_for_code_reaches_us():
+    """Without its header the question is an order: the gateway must not take it off."""
+    [name] = CODE
+    assert f'"{name}"' in (settings.BASE_DIR / "static/js/live-code.js").read_text()
+    assert not name.lower().startswith(FORGEABLE)
 
 
 def test_asking_for_code_changes_nothing(world, browser):

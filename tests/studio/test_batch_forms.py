@@ -154,9 +154,7 @@ def test_a_wrong_address_is_said_at_the_field_and_nothing_typed_is_lost(world, b
 
 
 def test_the_form_reads_as_code(world, browser, files):
-    answer = browser("dan").post(
-        "/w/lab/create/job", asked(path=files, mini_batch_size=3), headers={"X-Portway-Code": "1"}
-    )
+    answer = browser("dan").post("/w/lab/create/job", asked(path=files, mini_batch_size=3), headers={"X-As-Code": "1"})
     told = answer.json()
     assert "az ml batch-endpoint invoke" in told["cli"]
     assert "--mini-batch-size 3" in told["cli"]
@@ -258,7 +256,7 @@ def test_secrets_of_a_datastore_are_written_and_never_shown(world, browser):
         "access_key_id": "AKIA",
         "key": "top-secret",
     }
-    told = client.post("/w/lab/create/datastore", form, headers={"X-Portway-Code": "1"}).json()
+    told = client.post("/w/lab/create/datastore", form, headers={"X-As-Code": "1"}).json()
     assert all("top-secret" not in each for each in told.values())
     refused = client.post("/w/lab/create/datastore", {**form, "bucket_name": "No!"})
     assert refused.status_code == 400
@@ -279,7 +277,7 @@ def test_a_datastore_is_described_and_its_secrets_stay_go_or_are_replaced(world,
     assert "tiles" in page
     assert "never-shown" not in page
     form = {"choice": "keep", "description": "of the bay", "tags": "team=geo", "access_key_id": "AKIA"}
-    told = client.post(address, form, headers={"X-Portway-Code": "1"}).json()
+    told = client.post(address, form, headers={"X-As-Code": "1"}).json()
     assert '"credentialsType": "AccountKey"' in told["curl"]
     assert all("never-shown" not in each for each in told.values())
     assert client.post(address, form).url == "/w/lab/datastores/bay"

@@ -63,7 +63,7 @@ def test_a_folder_with_a_dockerfile_is_registered(world, browser):
     answer = client.post(url, missing, headers={"Accept": "application/json"})
     assert answer.status_code == 400
     assert "no file" in answer.json()["message"]
-    code = client.post(url, {"name": "n"}, headers={"X-Portway-Code": "1"}).json()
+    code = client.post(url, {"name": "n"}, headers={"X-As-Code": "1"}).json()
     assert "contextUri" in code["curl"]
     assert "dockerfile_path: Dockerfile" in code["yaml"]
 

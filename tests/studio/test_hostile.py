@@ -8,11 +8,11 @@ import pytest
 
 from apps.core.models import AuditRecord, Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
-from apps.registry.models import MlflowImport, ModelVersion
+from apps.registry.models import ComponentVersion, MlflowImport, ModelVersion
 from apps.studio import ascode, ascode_calls, ascode_online
 from apps.studio.models import Call
 from tests.e2e import gate
-from tests.factories import make_operation
+from tests.factories import make_operation, make_pipeline_deployment
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}\u202e</textarea></title><!--"
 MARKS = ("<script>alert", "<img src=x", "</textarea></title>", "<!--", "onerror=alert(2)>{")
@@ -50,6 +50,18 @@ def hostile(world, workspace, people):
         flavors={HOSTILE: {}},
         input_example=HOSTILE,
     )
+    flow = make_pipeline_deployment(workspace)
+    flow.settings = {"default_compute": HOSTILE, "default_datastore": HOSTILE}
+    flow.save()
+    ComponentVersion.objects.update(description=HOSTILE, tags=tags, display_name=HOSTILE[:200])
+    for each in ComponentVersion.objects.all():
+        each.spec["inputs"] = {"a": {"type": "string", "default": HOSTILE, "enum": [HOSTILE], "description": HOSTILE}}
+        each.spec["outputs"] = {"scores": {"type": "uri_folder", "description": HOSTILE}}
+        if each.type == "command":
+            each.spec["command"] = HOSTILE
+        else:
+            each.spec["jobs"]["main"] |= {"inputs": {"a": HOSTILE.replace("{{", "")}, "compute": HOSTILE}
+        each.save()
     world["environment"].description = HOSTILE
     world["environment"].conda_file = f"dependencies: [python=3.11, {json.dumps(HOSTILE)}]\n"
     world["environment"].save()

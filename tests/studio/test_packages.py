@@ -23,7 +23,7 @@ from tests.packages.parts import SCORE, Parts
 pytestmark = pytest.mark.django_db(transaction=True)
 MODEL = "/w/lab/models/plain-model"
 FORM = f"{MODEL}/package?version=1"
-CODE = {"X-Portway-Code": "1"}
+CODE = {"X-As-Code": "1"}
 
 
 @pytest.fixture

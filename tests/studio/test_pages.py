@@ -47,7 +47,7 @@ LISTS = {
     "operations": 7,
     "compute": 11,
     "create/deployment": 13,
-    "find?q=o": 10,
+    "find?q=o": 11,
 }
 
 

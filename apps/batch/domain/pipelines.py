@@ -57,11 +57,15 @@ def job_of(deployment: BatchDeployment, spec: JobSpec) -> Job:
 
 
 def declared_of(deployment: BatchDeployment) -> tuple[dict[str, Declared], dict[str, Declared]]:
-    """The inputs that a job of a pipeline deployment takes, those it must have first, and its outputs; by name.
+    """The inputs that a job of a pipeline deployment takes, and its outputs; as `interface_of` has them."""
+    return interface_of(deployment.component.spec if deployment.component else {})
+
+
+def interface_of(spec: Mapping[str, Any]) -> tuple[dict[str, Declared], dict[str, Declared]]:
+    """The inputs of a component, those that must be given first, and its outputs; by name.
 
     The order in which the component has them is lost: PostgreSQL keeps documents in one of its own.
     """
-    spec = deployment.component.spec if deployment.component else {}
     takes = sorted(read_inputs(spec.get("inputs")).items(), key=lambda each: (not each[1].is_required, each[0]))
     return dict(takes), dict(sorted(read_outputs(spec.get("outputs")).items()))
 

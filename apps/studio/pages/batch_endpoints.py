@@ -13,6 +13,7 @@ from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission
 from apps.batch import domain
 from apps.batch.domain import BatchEndpointSpec
+from apps.batch.domain.options import Options
 from apps.batch.domain.pipelines import declared_of
 from apps.batch.enums import DeploymentType, ProvisioningState
 from apps.batch.models import BatchDeployment, BatchEndpoint
@@ -20,6 +21,7 @@ from apps.core.errors import Problem
 from apps.core.models import AuditRecord, Operation
 from apps.studio import ascode_batch
 from apps.studio.ascode import Writer
+from apps.studio.components import Steps, options_of, steps_of
 from apps.studio.forms.jobs import examples
 from apps.studio.jobs import jobs_of
 from apps.studio.listing import Column, listing, query_of
@@ -44,8 +46,8 @@ def endpoints_of(workspace: Workspace) -> QuerySet[BatchEndpoint]:
 
 
 def deployments_of(endpoint: BatchEndpoint) -> QuerySet[BatchDeployment]:
-    related = ("endpoint__workspace", "model__asset", "environment__asset", "code__asset", "cluster")
-    return BatchDeployment.objects.filter(endpoint=endpoint).select_related(*related)
+    assets = ("model__asset", "environment__asset", "code__asset", "component__asset__workspace")
+    return BatchDeployment.objects.filter(endpoint=endpoint).select_related("endpoint__workspace", "cluster", *assets)
 
 
 class BatchEndpoints(Page):
@@ -89,7 +91,15 @@ class Overview(BatchEndpointPage):
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         jobs = jobs_of(self.workspace).filter(endpoint=self.endpoint, parent=None)
-        return self.page("batch_endpoint", deployments=deployments_of(self.endpoint), jobs=jobs[:JOBS_SHOWN])
+        deployments = [(each, *_pipeline(each)) for each in deployments_of(self.endpoint)]
+        return self.page("batch_endpoint", deployments=deployments, jobs=jobs[:JOBS_SHOWN])
+
+
+def _pipeline(deployment: BatchDeployment) -> tuple[Steps | None, Options | None]:
+    """The steps of a pipeline deployment and what it sets; nothing of another one."""
+    if deployment.type != DeploymentType.PIPELINE or deployment.component is None:
+        return None, None
+    return steps_of(deployment.component), options_of(deployment)
 
 
 class EndpointJobs(BatchEndpointPage):

@@ -10,7 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from apps.accounts.policy import Permission
 from apps.batch import domain
 from apps.batch.domain import BatchDeploymentSpec, BatchEndpointSpec, deployment_spec_of
-from apps.batch.models import BatchDeployment
+from apps.batch.enums import DeploymentType
+from apps.batch.models import BatchDeployment, BatchEndpoint
 from apps.core.errors import Problem
 from apps.registry.models import Upload
 from apps.studio import ascode_batch
@@ -55,6 +56,12 @@ FIELD_OF = {
     "outputFileName": "output_file_name",
 }
 NAMES = ("blue", "green", "red", "yellow", "purple", "teal")
+
+
+def free_name(endpoint: BatchEndpoint) -> str:
+    """A name that no deployment of the endpoint has, to begin with."""
+    taken = set(endpoint.deployments.values_list("name", flat=True))
+    return next((each for each in NAMES if each not in taken), "")
 
 
 class BatchEndpointCreate(FormPage):
@@ -123,9 +130,7 @@ class BatchDeploymentCreate(DeploymentForms):
     template = "batch_deployment_create"
 
     def form(self, data: Any = None, files: Any = None) -> BatchDeploymentForm:
-        taken = set() if data else set(self.endpoint.deployments.values_list("name", flat=True))
-        name = next((each for each in NAMES if each not in taken), "")
-        initial = {"name": name, "model": self.request.GET.get("model", "")}
+        initial = {"name": free_name(self.endpoint), "model": self.request.GET.get("model", "")}
         return BatchDeploymentForm(data, files, workspace=self.workspace, initial={} if data else initial)
 
     def save(self, form: Any) -> HttpResponse:
@@ -141,12 +146,15 @@ class BatchDeploymentCreate(DeploymentForms):
 
 class BatchDeploymentPage(BatchEndpointPage):
     permissions: ClassVar = {}
+    type: ClassVar[str] = ""  # when the page is only for deployments of one
     deployment: BatchDeployment
 
     def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
         super().prepare(request, **kwargs)
         name = kwargs["deployment"]
-        self.deployment = one(deployments_of(self.endpoint).filter(name=name), "deployment", f"{self.endpoint}/{name}")
+        rows = deployments_of(self.endpoint).filter(name=name)
+        rows = rows.filter(type=self.type) if self.type else rows
+        self.deployment = one(rows, "deployment", f"{self.endpoint}/{name}")
 
     def context(self) -> dict[str, Any]:
         return {**super().context(), "deployment": self.deployment}
@@ -154,6 +162,7 @@ class BatchDeploymentPage(BatchEndpointPage):
 
 class BatchDeploymentEdit(DeploymentForms, BatchDeploymentPage):
     template = "batch_deployment_edit"
+    type = DeploymentType.MODEL
     verb = "update"
 
     def form(self, data: Any = None, files: Any = None) -> BatchDeploymentEditForm:

@@ -15,7 +15,8 @@ from apps.batch.models import BatchEndpoint, Job
 from apps.builds.models import package_of
 from apps.core.errors import Problem
 from apps.endpoints.models import OnlineDeployment
-from apps.registry.models import Environment, EnvironmentVersion, Model, ModelVersion
+from apps.registry.components import ANONYMOUS
+from apps.registry.models import Component, ComponentVersion, Environment, EnvironmentVersion, Model, ModelVersion
 from apps.studio.listing import query_of
 from apps.studio.places import places
 from apps.studio.queries import endpoints_of
@@ -34,6 +35,7 @@ class Pick(Page):
         lists: dict[str, Callable[[str], list[dict[str, Any]]]] = {
             "models": self._models,
             "environments": self._environments,
+            "components": self._components,
             "endpoints": self._endpoints,
             "places": self._places,
         }
@@ -54,11 +56,16 @@ class Pick(Page):
             for each in self._versions(EnvironmentVersion, query).select_related("package")
         ]
 
-    def _versions(self, model: Any, query: str) -> QuerySet[Any]:
+    def _components(self, query: str) -> list[dict[str, Any]]:
+        """The pipelines among them: only those can be deployed."""
+        rows = self._versions(ComponentVersion, query, type="pipeline", is_anonymous=False)
+        return [{"value": str(each), "note": each.display_name} for each in rows.defer("spec")]
+
+    def _versions(self, model: Any, query: str, **more: Any) -> QuerySet[Any]:
         """The newest versions of assets whose name holds what was typed; `name:` narrows to one asset's versions."""
         name, colon, version = query.partition(":")
         rows = model.objects.filter(
-            asset__workspace=self.workspace, is_archived=False, asset__is_archived=False
+            asset__workspace=self.workspace, is_archived=False, asset__is_archived=False, **more
         ).select_related("asset")
         rows = (
             rows.filter(asset__name=name, version__startswith=version)
@@ -102,6 +109,7 @@ class Find(Page):
             (_("Datastores"), go, "hard-drive", "datastores", True),
             (_("Models"), go, "box", "models", True),
             (_("Environments"), go, "layers", "environments", True),
+            (_("Components"), go, "route", "components", True),
             (_("Operations"), go, "history", "operations", True),
             (_("Deploy a model"), make, "rocket", "deploy", Permission.WRITE in self.granted),
             (_("Register a model"), make, "upload", "model-register", Permission.WRITE in self.granted),
@@ -111,6 +119,7 @@ class Find(Page):
             (_("Create a cluster"), make, "plus", "cluster-create", Permission.COMPUTE in self.granted),
             (_("Register data"), make, "upload", "data-create", Permission.WRITE in self.granted),
             (_("Create an environment"), make, "plus", "environment-create", Permission.WRITE in self.granted),
+            (_("Register a component"), make, "upload", "component-register", Permission.WRITE in self.granted),
         ]
         needle = query.casefold()
         return [
@@ -146,6 +155,10 @@ class Find(Page):
             *(
                 self._row(each.name, _("Environment"), "layers", "environment", each.name)
                 for each in Environment.objects.filter(**here)[:EACH]
+            ),
+            *(
+                self._row(each.name, _("Component"), "route", "component", each.name)
+                for each in Component.objects.filter(**here).exclude(name=ANONYMOUS)[:EACH]
             ),
         ]
 

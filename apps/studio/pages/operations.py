@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _lazy
 
 from apps.accounts.policy import Permission
+from apps.batch.models import BatchDeployment, BatchEndpoint
 from apps.core import operations
 from apps.core.models import Operation, OperationState, OperationStep, StepState
 from apps.core.words import kinds_called
@@ -99,14 +100,6 @@ class Timeline(OperationPage):
         rows = {step.name: step for step in self.operation.steps.all()}
         names = operations.steps_of(self.operation.kind) if self.operation.kind in operations.kinds() else tuple(rows)
         steps = [Step(name, rows.get(name)) for name in names]
-        endpoint = OnlineEndpoint.objects.filter(
-            pk=self.operation.payload.get("endpoint"),
-            workspace=self.workspace,
-        ).first()
-        deployment = OnlineDeployment.objects.filter(
-            pk=self.operation.payload.get("deployment"),
-            endpoint=endpoint,
-        ).first()
         took = elapsed(self.operation.started_at, self.operation.finished_at)
         return self.page(
             "operation",
@@ -116,9 +109,21 @@ class Timeline(OperationPage):
             steps=steps,
             has_log=any(step.log for step in steps),
             took=took,
-            endpoint=endpoint,
-            deployment=deployment,
+            **self._of(),
         )
+
+    def _of(self) -> dict[str, Any]:
+        """What it is about, while that is there. Keys of online and batch things are not each other's."""
+        if self.operation.kind.startswith("batch-"):
+            endpoints: Any = BatchEndpoint.objects
+            deployments: Any = BatchDeployment.objects
+            name = "batch_endpoint"
+        else:
+            endpoints, deployments, name = OnlineEndpoint.objects, OnlineDeployment.objects, "endpoint"
+        payload = self.operation.payload
+        endpoint = endpoints.filter(pk=payload.get("endpoint"), workspace=self.workspace).first()
+        deployment = deployments.filter(pk=payload.get("deployment"), endpoint=endpoint).first() if endpoint else None
+        return {name: endpoint, "deployment": deployment}
 
 
 class Log(OperationPage):
