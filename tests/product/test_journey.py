@@ -269,3 +269,16 @@ def test_a_strangers_endless_body_ends_soon(running, path, status):
                 sent += 1
         assert line.recv(12) == b"HTTP/1.1 " + status
     assert sent < 200
+
+
+def test_a_form_says_what_it_is_as_code_and_does_nothing_yet(page, running):
+    """Through the gateway, which takes headers off: the question must not arrive as an order."""
+    typed_in(page)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/w/default/")
+    page.goto(f"{page.base}/w/default/create/endpoint")
+    page.get_by_label("Name", exact=True).fill("typed-only")
+    page.locator("#as-code", has_text="typed-only").wait_for(state="attached")
+    quiet(page)
+    names = [each["name"] for each in running.rest("GET", "onlineEndpoints")["value"]]
+    assert "typed-only" not in names
