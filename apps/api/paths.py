@@ -13,7 +13,7 @@ WORDS = {
     subscriptions resourceGroups providers Microsoft.MachineLearningServices workspaces onlineEndpoints deployments
     models environments codes versions operations requests uploads listKeys regenerateKeys token metrics getLogs skus
     build builds log data datastores listSecrets batchEndpoints computes listNodes nodes preempt jobs cancel retry
-    miniBatches stream logs outputs runs details children rundata schedules startPendingUpload
+    miniBatches stream logs outputs runs details children rundata schedules trigger startPendingUpload
     dataversion batchGetResolvedUris
     """.split()
 }

@@ -85,6 +85,7 @@ batch_urls: list[URLPattern] = [
     path(f"{COMPUTE}/nodes/<str:node>/preempt", clusters.NodePreempt.as_view(), name="node-preempt"),
     path("schedules", schedules.Schedules.as_view(), name="schedules"),
     path("schedules/<str:name>", schedules.Schedule.as_view(), name="schedule"),
+    path("schedules/<str:name>/trigger", schedules.ScheduleTrigger.as_view(), name="schedule-trigger"),
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
     path(JOB, jobs.Job.as_view(), name="job"),
     path(f"{JOB}/cancel", jobs.JobCancel.as_view(), name="job-cancel"),

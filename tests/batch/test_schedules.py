@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Membership, Workspace
 from apps.batch import domain
-from apps.batch.domain import schedules
+from apps.batch.domain import schedules, triggers
 from apps.batch.enums import JobState
 from apps.batch.models import BatchEndpoint, Job, Schedule
 from apps.core.errors import Problem
@@ -152,5 +152,5 @@ def test_names_are_unique_and_endpoints_of_other_workspaces_not_there(planned):
     ],
 )
 def test_a_time_of_day_when_the_clock_is_changed_comes_once(after, expected):
-    times = islice(schedules._times("30 2 * * *", "Europe/Berlin", after), 2)
+    times = islice(triggers.times(domain.ScheduleSpec(None, "30 2 * * *", "Europe/Berlin"), after), 2)
     assert [f"{each.astimezone(UTC):%Y-%m-%d %H:%M}" for each in times] == expected

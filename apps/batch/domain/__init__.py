@@ -18,6 +18,7 @@ from apps.batch.domain.schedules import (
     delete_schedule,
     enable_schedule,
     schedule_spec_of,
+    trigger_schedule,
     update_schedule,
 )
 from apps.batch.domain.specs import JobSpec, check_settings, settings_of
@@ -48,6 +49,7 @@ __all__ = [
     "preempt_node",
     "retry_failed",
     "schedule_spec_of",
+    "trigger_schedule",
     "settings_of",
     "stop_node",
     "update_cluster",
