@@ -151,6 +151,7 @@ class ComputeProperties(Strict):
             "disableLocalAuth",
         }
     )
+    kind = "computeType"
     computeType = AnyCase(["AmlCompute"])
     description = text()
     properties = AmlComputeProperties()
@@ -243,6 +244,7 @@ class Output(Folded):
 
 
 class JobCompute(Folded):
+    echoed = frozenset({"isLocal"})
     instanceCount = whole()
     properties = optional(serializers.DictField)
 

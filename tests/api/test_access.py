@@ -33,6 +33,7 @@ OPEN = {"metadata/endpoints", "discovery", "msi/token", "healthz", "readyz"}
 SIGNED_IN = {"api/v1/openapi.json", "api/v1/docs", "api/v1/workspaces"}
 # signed: see test_batch_files and test_blobs
 LINKS = {"joblogs/<str:token>"}
+LINKS |= {f"storage.blob.<str:suffix>/<{kind}:container>{rest}" for kind in ("artifacts",) for rest in ("", "/<path:blob>")}
 LINKS |= {"storage.blob.<str:suffix>/<str:container>", "storage.blob.<str:suffix>/<str:container>/<path:blob>"}
 READ, WRITE, KEYS, DELETE, COMPUTE = "reader", "scientist", "keys", "delete", "compute"
 ASSETS = ("models", "environments", "codes", "components", "data")
@@ -93,6 +94,7 @@ EXPECTED = {
     "computes/<str:compute>/nodes/<str:node>/preempt": {"post": COMPUTE},
     "schedules": {"get": READ},
     "schedules/<str:name>": {"get": READ, "put": WRITE, "delete": DELETE},
+    "schedules/<str:name>/trigger": {"post": WRITE},
     "jobs": {"get": READ},
     "jobs/<str:job>": {"get": READ, "put": WRITE, "patch": WRITE, "delete": DELETE},
     "jobs/<str:job>/cancel": {"post": WRITE},
@@ -109,6 +111,7 @@ EXPECTED = {
 HISTORY = {
     "runs/<str:run>/details": {"get": READ},
     "runs/<str:run>/children": {"get": READ},
+    "runs/<str:run>/serviceinstances/<int:node>": {"get": READ},
     "rundata": {"post": READ},
 }
 INVOKE = {

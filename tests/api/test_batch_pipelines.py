@@ -148,7 +148,7 @@ def test_steps_with_their_state_in_the_job_and_in_run_history(batch):  # noqa: F
     assert (prep["status"], prep["componentId"]) == ("Completed", f"{ARM}/components/prepare/versions/1")
     assert prep["inputs"]["data"] == {"job_input_type": "literal", "value": "${{parent.inputs.input_data}}"}
     assert score["inputs"]["data"]["value"] == "${{parent.jobs.prep.outputs.prepared}}"
-    assert score["outputs"]["scores"] == {"job_output_type": "uri_folder", "uri": first["outputs"]["scores"]["uri"]}
+    assert score["outputs"]["scores"] == {"job_output_type": "literal", "value": "${{parent.outputs.scores}}"}
     assert second["jobs"]["prep"]["reusedFrom"] == prep["jobName"]
     runs = api.get(f"/history/v1.0{ARM}/runs/{names[1]}/children").json()["value"]
     told = {(each["displayName"], each["runId"], each["status"]) for each in runs}

@@ -91,9 +91,11 @@ def draft(*, workspace: Workspace, document: Mapping[str, Any], name: str = "") 
     fields.only(document, (*FIELDS.split(), *ECHOED.split()), "")
     if document.get("sourceJobId") and not (document.get("jobs") or document.get("componentId")):
         return _once_more(workspace, fields.text(document["sourceJobId"], "sourceJobId"), name)
+    compute = fields.text(document.get("computeId"), "computeId")
+    options = Options.of(fields.mapping(document.get("settings"), "settings"), workspace=workspace, compute=compute)
     spec = JobSpec(
         inputs=fields.mapping(document.get("inputs"), "inputs"),
-        outputs=fields.mapping(document.get("outputs"), "outputs"),
+        outputs=_outputs_told(workspace, document, options),
         name=name,
         display_name=fields.text(document.get("displayName"), "displayName"),
         experiment_name=fields.text(document.get("experimentName"), "experimentName"),
@@ -101,9 +103,21 @@ def draft(*, workspace: Workspace, document: Mapping[str, Any], name: str = "") 
         tags=fields.texts(document.get("tags"), "tags"),
         properties=fields.texts(document.get("properties"), "properties"),
     )
-    compute = fields.text(document.get("computeId"), "computeId")
-    options = Options.of(fields.mapping(document.get("settings"), "settings"), workspace=workspace, compute=compute)
     return _job(_component_spec(workspace, document), spec, options, workspace=workspace, at=("inputs", "outputs"))
+
+
+def _outputs_told(workspace: Workspace, document: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Without the places that the job of `sourceJobId` was given by us: its results must stay as they are."""
+    told = fields.mapping(document.get("outputs"), "outputs")
+    reference = fields.text(document.get("sourceJobId"), "sourceJobId")
+    if not reference:
+        return told
+    source = references.resource_name(reference, workspace=workspace, kind="jobs", field="sourceJobId")
+    ours = {name: options.place(source, name) for name in told}
+    return {
+        name: {key: value for key, value in each.items() if value != ours[name]} if isinstance(each, Mapping) else each
+        for name, each in told.items()
+    }
 
 
 def _once_more(workspace: Workspace, reference: str, name: str) -> Job:
