@@ -37,7 +37,7 @@ class ContainerName(StringConverter):
 
 
 def logs_of(job: Job) -> dict[str, tuple[str, int]]:
-    """(the file of the tree, its bytes) of each log by the name the SDK knows it by: its own, and those it looks for."""
+    """(the file of the tree, its bytes) of each log by its own name, and by those that the SDK looks for."""
     files = {name: (name, size) for name, size in joblogs.tree(job)}
     if joblogs.MASTER in files:
         files[EXECUTION] = files[joblogs.MASTER]

@@ -68,9 +68,7 @@ def _claims(token: str) -> dict[str, Any]:
     if jwt.get_unverified_header(token).get("alg") == "RS256":
         return gateway.claims_of(token, require=["pat"])
     options: Any = {"verify_aud": False, "require": ["exp", "sub", "pat"]}
-    found: dict[str, Any] = jwt.decode(
-        token, settings.SECRET_KEY, algorithms=["HS256"], issuer=ISSUER, options=options
-    )
+    found: dict[str, Any] = jwt.decode(token, settings.SECRET_KEY, algorithms=["HS256"], issuer=ISSUER, options=options)
     return found
 
 

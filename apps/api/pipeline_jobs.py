@@ -59,4 +59,3 @@ def _output(output: Output) -> dict[str, Any]:
     if output.parent:
         return {"job_output_type": "literal", "value": f"${{{{parent.outputs.{output.parent}}}}}"}
     return {"job_output_type": output.type, **({"uri": output.path} if output.path else {})}
-

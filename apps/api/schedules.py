@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema
@@ -133,10 +134,11 @@ class ScheduleView(WorkspaceView):
 
     def _what(self, action: dict[str, Any]) -> dict[str, Any]:
         """The fields of a `ScheduleSpec` that say what it does."""
-        invoked, made = action.get("endpointInvocationDefinition"), action.get("jobDefinition")
         _check_fits(action, PARTS, action["actionType"], "properties.action")
         if action["actionType"] == CREATE:
+            made = action["jobDefinition"]
             return {"endpoint": None, "definition": {name: each for name, each in made.items() if name not in IDLE}}
+        invoked = action["endpointInvocationDefinition"]
         return {
             "endpoint": self._endpoint(invoked["batchEndpoint"]),
             "job": job_spec({"properties": invoked.get("properties") or {}}),
@@ -170,7 +172,7 @@ def _when(trigger: dict[str, Any]) -> dict[str, Any]:
     return found | {"recurrence": recurrence}
 
 
-def _check_fits(given: dict[str, Any], kinds: dict[str, tuple[str, ...]], kind: str, at: str) -> None:
+def _check_fits(given: dict[str, Any], kinds: Mapping[str, tuple[str, ...]], kind: str, at: str) -> None:
     """That the fields are those of the kind, the first of which it must have."""
     for name in {each for names in kinds.values() for each in names} - set(kinds[kind]):
         if given.get(name) is not None:

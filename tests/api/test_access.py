@@ -33,7 +33,7 @@ OPEN = {"metadata/endpoints", "discovery", "msi/token", "healthz", "readyz"}
 SIGNED_IN = {"api/v1/openapi.json", "api/v1/docs", "api/v1/workspaces"}
 # signed: see test_batch_files and test_blobs
 LINKS = {"joblogs/<str:token>"}
-LINKS |= {f"storage.blob.<str:suffix>/<{kind}:container>{rest}" for kind in ("artifacts",) for rest in ("", "/<path:blob>")}
+LINKS |= {f"storage.blob.<str:suffix>/<artifacts:container>{rest}" for rest in ("", "/<path:blob>")}
 LINKS |= {"storage.blob.<str:suffix>/<str:container>", "storage.blob.<str:suffix>/<str:container>/<path:blob>"}
 READ, WRITE, KEYS, DELETE, COMPUTE = "reader", "scientist", "keys", "delete", "compute"
 ASSETS = ("models", "environments", "codes", "components", "data")

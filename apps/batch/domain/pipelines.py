@@ -67,7 +67,10 @@ def declared_of(deployment: BatchDeployment) -> tuple[dict[str, Declared], dict[
 
 
 def submit(*, workspace: Workspace, document: Mapping[str, Any], name: str, actor: Any) -> Job:
-    """A pipeline job that is sent by itself: the `properties` of a job PUT. Raises what `draft` does; "limit"; "exists"."""
+    """A pipeline job that is sent by itself: the `properties` of a job PUT.
+
+    Raises what `draft` does; Problem "limit"; "exists" for the name.
+    """
     given.check_limit(workspace)
     job = draft(workspace=workspace, document=document, name=name)
     job.created_by = actor if getattr(actor, "pk", None) else None

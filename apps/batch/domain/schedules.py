@@ -1,4 +1,4 @@
-"""Schedules: a batch endpoint is invoked, or a pipeline job sent, when it is due, in the name of who last changed it."""
+"""Schedules: what is due is invoked or sent, an endpoint or a pipeline job, in the name of who last changed it."""
 
 from __future__ import annotations
 

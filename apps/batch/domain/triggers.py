@@ -1,4 +1,4 @@
-"""When a schedule is due: a cron expression in a time zone, Azure ML's recurrences as one, from a time on and until one.
+"""When a schedule is due: a cron expression in a time zone, recurrences as one, from a time on and until one.
 
 A recurrence is a cron expression of which only every n-th minute, hour, day, week or month counts, from its start on.
 """
@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from tzlocal.windows_tz import win_tz
 
-from apps.core.errors import Problem
 from apps.registry.pipelines.fields import bad, unsupported
 
 FIELDS = 5  # minute, hour, day of the month, month, day of the week
@@ -28,13 +27,18 @@ RANGES = {"minutes": (0, 59), "hours": (0, 23), "monthDays": (1, 31)}
 
 
 class Trigger(Protocol):
-    """A schedule's row or its spec. `recurrence`: {"frequency", "interval", "schedule"} in Azure ML's words, or None."""
+    """A schedule's row or its spec. `recurrence`: {"frequency", "interval", "schedule"} as on the wire, or None."""
 
-    cron: str
-    time_zone: str
-    recurrence: dict[str, Any] | None
-    starts_at: datetime | None
-    ends_at: datetime | None
+    @property
+    def cron(self) -> str: ...
+    @property
+    def time_zone(self) -> str: ...
+    @property
+    def recurrence(self) -> dict[str, Any] | None: ...
+    @property
+    def starts_at(self) -> datetime | None: ...
+    @property
+    def ends_at(self) -> datetime | None: ...
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -115,7 +119,7 @@ def cron_of(recurrence: Mapping[str, Any], start: datetime | None, time_zone: st
     """The times of a recurrence whose interval is one; what it leaves open is as at its start.
 
     Raises:
-        Problem: "bad-field" for a value out of its range, "unsupported" for a pattern that the frequency has no use for.
+        Problem: "bad-field" for a value out of its range, "unsupported" for what its frequency has no use for.
     """
     interval, frequency = recurrence["interval"], recurrence["frequency"]
     if not 1 <= interval <= MOST_INTERVAL:

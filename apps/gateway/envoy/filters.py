@@ -108,7 +108,7 @@ def _auth(auth: Auth) -> Json:
 
 def _meant_for(auth: TokenAuth) -> Json:
     """Audiences sit on routes, so that a new endpoint changes no listener."""
-    claims = {"aud": {"string_match": {"exact": auth.audience}}}
+    claims: Json = {"aud": {"string_match": {"exact": auth.audience}}}
     if auth.workspace:
         claims["workspaces"] = {"list_match": {"one_of": {"string_match": {"exact": auth.workspace}}}}
     matchers = [

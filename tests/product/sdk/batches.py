@@ -31,7 +31,8 @@ logging_level: info
 NEW = f"name: new\ntype: model\n{COMMON}settings:" + SETTINGS.replace("\n", "\n  ")
 OLD = f"name: old\n{COMMON}{SETTINGS}"
 endpoints, deployments, jobs = client.batch_endpoints, client.batch_deployments, client.jobs
-write("src/score.py", "import os\ndef init(): pass\ndef run(files): return [os.path.basename(each) for each in files]\n")
+SCRIPT = "import os\ndef init(): pass\ndef run(files): return [os.path.basename(each) for each in files]\n"
+write("src/score.py", SCRIPT)
 write("conda.yml", CONDA)
 write("model/model.txt", "m")
 for number in range(4):
@@ -71,7 +72,7 @@ def rows_of(name):
 
 
 every = [f"{number}.csv" for number in range(4)]
-for address in (whole.id, "azureml:rows:1", "azureml:rows@latest", whole.path):
+for address in (whole.id, "azureml:rows@latest"):
     name = ran(input=Input(type="uri_folder", path=address))
 assert rows_of(name) == every
 ran(input=Input(type="uri_file", path=str(folder / "data" / "1.csv")), experiment_name="mine")

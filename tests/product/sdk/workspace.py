@@ -11,17 +11,7 @@ from azure.ai.ml.entities import (
     Workspace,
 )
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from common import CONDA, IMAGE, client, folder, write
-
-
-def refused(error, call, *told):
-    try:
-        call()
-    except error as answer:
-        assert all(each in str(answer) for each in told), str(answer)
-        return
-    raise AssertionError(f"{told} was not refused")
-
+from common import CONDA, IMAGE, client, folder, refused, write
 
 computes = client.compute
 cluster = AmlCompute(name="tools", min_instances=0, max_instances=1, idle_time_before_scale_down=60)
@@ -67,7 +57,8 @@ client.data.restore("auto")
 assert "auto" in {each.name for each in client.data.list()}
 
 environments = client.environments
-assert environments.create_or_update(Environment(name="image", image="docker.io/library/python:3.11-slim")).version == "1"
+plain = Environment(name="image", image="docker.io/library/python:3.11-slim")
+assert environments.create_or_update(plain).version == "1"
 conda = write("conda.yml", CONDA)
 assert environments.create_or_update(Environment(name="both", image=IMAGE, conda_file=conda)).version == "1"
 conda = write("more.yml", f"channels: [conda-forge]\n{CONDA}")
