@@ -59,6 +59,8 @@ class LocationUsages(APIView):
 class Unserved(APIView):
     """What is at no other address of Azure's: registries, connections and the like."""
 
+    schema = None  # it is no part of the API's description
+
     def get(self, request: Request, **_: Any) -> Response:
         raise Problem("not-found", kind="resource", name="at this path")
 

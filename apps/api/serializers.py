@@ -20,7 +20,7 @@ class Strict(serializers.Serializer[Any]):
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, Mapping):
             raise serializers.ValidationError({"non_field_errors": ["must be an object"]})
-        if self.kind in data:
+        if self.kind and self.kind in data:
             self._check_kind(data[self.kind])
         unknown = set(data) - set(self.fields) - self.echoed
         if unknown:
