@@ -50,9 +50,8 @@ def show_schedule(row: Row) -> dict[str, Any]:
 
 
 def _trigger(row: Row) -> dict[str, Any]:
-    zone = triggers.zone_of(row.time_zone)
-    times = {"startTime": row.starts_at, "endTime": row.ends_at}
-    shown = {name: f"{each.astimezone(zone):{CLOCK}}" for name, each in times.items() if each is not None}
+    times = {name: each for name, each in (("startTime", row.starts_at), ("endTime", row.ends_at)) if each is not None}
+    shown = {name: f"{each.astimezone(triggers.zone_of(row.time_zone)):{CLOCK}}" for name, each in times.items()}
     if row.recurrence:
         return {"triggerType": "Recurrence", **row.recurrence, "timeZone": row.time_zone, **shown}
     return {"triggerType": "Cron", "expression": row.cron, "timeZone": row.time_zone, **shown}

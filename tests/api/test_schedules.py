@@ -119,7 +119,7 @@ def test_what_it_made_and_what_went_wrong_is_told(api, blue):
         ({"properties.trigger.timeZone": "Nowhere/City"}, "no time zone"),
         ({"properties.trigger.triggerType": "Recurrence"}, "Recurrence"),
         ({"properties.trigger.startTime": "at dawn"}, "startTime"),
-        ({"properties.trigger.endTime": "2026-01-01T00:00:00"}, "endTime: has passed"),
+        ({"properties.trigger.endTime": "2026-01-01T00:00:00"}, "endTime: comes before"),
         ({"properties.trigger.interval": 1}, "properties.trigger.interval"),
         ({"properties.action.actionType": "CreateJob"}, "CreateJob"),
         ({f"{DEFINITION}.batchEndpoint": "meadows"}, "no batch endpoint 'meadows'"),

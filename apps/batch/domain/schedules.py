@@ -196,7 +196,7 @@ def _fire(schedule: Schedule) -> None:
         log.exception("schedule.crashed", schedule=schedule.name)
         values["last_error"] = Problem("internal", evidence=type(error).__name__).as_json()
     try:
-        values["next_at"] = next_time(schedule, now)
+        values["next_at"] = next(times(schedule, now), None) if schedule.ends_at else next_time(schedule, now)
     except Problem as problem:  # the last time there was
         values |= {"next_at": None, "last_error": problem.as_json()}
     if Schedule.objects.filter(pk=schedule.pk, next_at=due).update(**values):

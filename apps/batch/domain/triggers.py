@@ -89,8 +89,8 @@ def next_time(trigger: Trigger, after: datetime) -> datetime:
     found = next(times(trigger, after), None)
     if found is not None:
         return found
-    if trigger.ends_at is not None and trigger.ends_at <= after:
-        raise bad("endTime", "has passed")
+    if trigger.ends_at is not None:
+        raise bad("endTime", "comes before it is due once more")
     raise bad("cron", "is never due")
 
 
