@@ -201,7 +201,7 @@ def enabled_word(row: Schedule) -> Any:
 def _deployment_of(row: Schedule) -> Any:
     if row.endpoint is None:
         return html.NONE
-    return html.mono(row.deployment_name) if row.deployment_name else _("the default one")
+    return html.mono(row.deployment_name) if row.deployment_name else _("The default one")
 
 
 class Schedules(ConsoleAdmin):

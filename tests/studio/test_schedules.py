@@ -177,7 +177,7 @@ def test_a_schedule_of_jobs_is_shown_and_switched_but_no_form_changes_it(world, 
         workspace=world["workspace"], name="counts", cron="0 10 * * *", definition={"jobType": "Pipeline"}
     )
     page = text(client.get("/w/lab/schedules"))
-    assert "pipeline job" in page
+    assert "Pipeline job" in page
     assert "/schedules/counts/edit" not in page
     refused = client.get("/w/lab/schedules/counts/edit")
     assert refused.status_code == 400
