@@ -273,7 +273,8 @@ def list_schedules(client: Client, options: argparse.Namespace, say: Say) -> int
         trigger = properties["trigger"]
         due = properties["properties"]["nextRuns"].partition(",")[0] or "disabled"
         shown = properties["displayName"] or ""
-        say(f"{each['name']:<33} {trigger['expression']:<20} {trigger['timeZone']:<20} {due:<25} {shown}".rstrip())
+        when = trigger.get("expression") or f"every {trigger['interval']} {trigger['frequency'].lower()}"
+        say(f"{each['name']:<33} {when:<20} {trigger['timeZone']:<20} {due:<25} {shown}".rstrip())
     return 0
 
 
@@ -300,6 +301,10 @@ def _document(file: Path) -> Any:
 def update_schedule(client: Client, options: argparse.Namespace, say: Say) -> int:
     body, _ = client.call("GET", _schedule(options))
     properties = body["properties"]
+    if options.cron is not None:
+        kept = ("timeZone", "startTime", "endTime")
+        times = {name: each for name, each in properties["trigger"].items() if name in kept}
+        properties["trigger"] = {"triggerType": "Cron", **times}
     places = {
         "displayName": (properties, options.display_name),
         "description": (properties, options.description),

@@ -9,6 +9,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.api.serializers import ARM_ECHO, AnyCase, CodeConfiguration, Strict, TextMap, optional
+from apps.batch.domain.triggers import DAYS
 from apps.batch.enums import LoggingLevel, OutputAction
 
 LONGEST = 5000
@@ -150,6 +151,7 @@ class ComputeProperties(Strict):
             "disableLocalAuth",
         }
     )
+    kind = "computeType"
     computeType = AnyCase(["AmlCompute"])
     description = text()
     properties = AmlComputeProperties()
@@ -242,6 +244,7 @@ class Output(Folded):
 
 
 class JobCompute(Folded):
+    echoed = frozenset({"isLocal"})
     instanceCount = whole()
     properties = optional(serializers.DictField)
 
@@ -280,9 +283,23 @@ class Invocation(Folded):
     properties = InvocationProperties()
 
 
-class CronTrigger(Strict):
-    triggerType = AnyCase(["Cron"])
-    expression = serializers.CharField(max_length=120)
+class Pattern(Strict):
+    """Of a recurrence."""
+
+    hours = optional(serializers.ListField, child=whole(), max_length=24)
+    minutes = optional(serializers.ListField, child=whole(), max_length=60)
+    weekDays = optional(serializers.ListField, child=AnyCase(DAYS), max_length=7)
+    monthDays = optional(serializers.ListField, child=whole(), max_length=31)
+
+
+class Trigger(Strict):
+    """Which fields go with which type is checked by `apps.api.schedules`."""
+
+    triggerType = AnyCase(["Cron", "Recurrence"])
+    expression = optional(serializers.CharField, max_length=120)
+    frequency = optional(AnyCase, choices=["Minute", "Hour", "Day", "Week", "Month"])
+    interval = whole()
+    schedule = Pattern(required=False, allow_null=True)
     timeZone = optional(serializers.CharField, max_length=60)
     startTime = text()
     endTime = text()
@@ -294,9 +311,12 @@ class EndpointInvocation(Strict):
     properties = InvocationProperties(required=False, allow_null=True)
 
 
-class InvokeAction(Strict):
-    actionType = AnyCase(["InvokeBatchEndpoint"])
-    endpointInvocationDefinition = EndpointInvocation()
+class Action(Strict):
+    """`jobDefinition` is read by `apps.batch.domain.pipelines.draft`."""
+
+    actionType = AnyCase(["InvokeBatchEndpoint", "CreateJob"])
+    endpointInvocationDefinition = EndpointInvocation(required=False, allow_null=True)
+    jobDefinition = optional(serializers.DictField)
 
 
 class ScheduleProperties(Strict):
@@ -306,13 +326,17 @@ class ScheduleProperties(Strict):
     tags = TextMap(required=False, allow_null=True)
     properties = TextMap(required=False, allow_null=True)
     isEnabled = optional(serializers.BooleanField)
-    trigger = CronTrigger()
-    action = InvokeAction()
+    trigger = Trigger()
+    action = Action()
 
 
 class ScheduleBody(Strict):
     echoed = ARM_ECHO
     properties = ScheduleProperties()
+
+
+class TriggerOnce(Strict):
+    scheduleTime = text()  # a label of Azure ML's: the job is made now
 
 
 class ResolvedData(Strict):

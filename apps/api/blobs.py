@@ -22,7 +22,7 @@ from apps.api.errors import problem_of
 from apps.api.job_files import harmless
 from apps.api.views import number
 from apps.registry import blobs
-from apps.registry.blobs import Blob, Container
+from apps.registry.blobs import Blob, Container, Listing
 
 LARGEST = 128 * 2**20  # of one request; the SDK sends larger files in pieces
 LARGEST_LIST = 10 * 2**20
@@ -76,7 +76,9 @@ class Blobs(View):
         return answer
 
     def _container(self, name: str, request: HttpRequest) -> Container:
-        found = blobs.container_named(name)
+        return self._allowed(blobs.container_named(name), name, request)
+
+    def _allowed(self, found: Container | None, name: str, request: HttpRequest) -> Container:
         if found is None or not sas.allows(request.GET, name, found.workspace, writing=request.method == "PUT"):
             message = "The signature is not valid here, has expired, or your role in the workspace does not allow this."
             raise Refused(403, "AuthenticationFailed", message)
@@ -95,7 +97,7 @@ class Blobs(View):
     def get(self, request: HttpRequest, blob: str) -> HttpResponseBase:
         if not blob:
             return self._list(request) if request.GET.get("comp") == "list" else HttpResponse()
-        pair = blobs.opened(self.container, blob)
+        pair = self._opened(blob)
         if pair is None:
             raise _no_blob()
         found, stream = pair
@@ -114,16 +116,25 @@ class Blobs(View):
         return sent
 
     def _found(self, blob: str) -> Blob:
-        found = blobs.find(self.container, blob)
+        found = self._find(blob)
         if found is None:
             raise _no_blob()
         return found
+
+    def _find(self, blob: str) -> Blob | None:
+        return blobs.find(self.container, blob)
+
+    def _opened(self, blob: str) -> tuple[Blob, BinaryIO] | None:
+        return blobs.opened(self.container, blob)
+
+    def _page(self, prefix: str, *, nested: bool, after: str, most: int) -> Listing:
+        return blobs.listing(self.container, prefix, nested=nested, after=after, most=most)
 
     def _list(self, request: HttpRequest) -> HttpResponse:
         prefix, asked = request.GET.get("prefix", ""), request.GET.get("maxresults", "")
         most = min(PAGE, max(1, number(asked, "maxresults", most=PAGE))) if asked else PAGE
         nested = request.GET.get("delimiter", "") != "/"
-        page = blobs.listing(self.container, prefix, nested=nested, after=request.GET.get("marker", ""), most=most)
+        page = self._page(prefix, nested=nested, after=request.GET.get("marker", ""), most=most)
         folders = (f"<BlobPrefix>{_name(each)}</BlobPrefix>" for each in page.folders)
         files = (_listed(each, metadata="metadata" in request.GET.get("include", "")) for each in page.blobs)
         service = f"{settings.BASE_URL}/{sas.ACCOUNT}.blob.{sas.SUFFIX}/"

@@ -73,7 +73,6 @@ def show_cluster(row: Row) -> dict[str, Any]:
             },
             "osType": "Linux",
             "remoteLoginPortPublicAccess": "NotSpecified",
-            "enableNodePublicIp": True,
             "allocationState": "Steady" if settled else "Resizing",
             "currentNodeCount": sum(counts.get(state, 0) for state in STEADY),
             "targetNodeCount": sum(counts.values()) - counts.get(NodeState.LEAVING, 0),

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.policy import Permission, require
-from apps.api import arm, sas
+from apps.api import arm, artifacts, sas
 from apps.api import serializers as shapes
 from apps.api.views import PAGE, WorkspaceView, listing, number, one
 from apps.core.errors import Problem
@@ -84,6 +84,10 @@ class Datastores(DatastoreView):
 class Datastore(DatastoreView):
     @extend_schema(responses=ANY)
     def get(self, request: Request, name: str, **_: Any) -> Response:
+        if name == artifacts.STORE:
+            properties = artifacts.facade(self.workspace)
+            path = f"datastores/{name}"
+            return Response(arm.resource(self.workspace, path, "datastores", self.workspace, properties))
         return Response(show(self.row(name)))
 
     @extend_schema(request=shapes.DatastoreBody, responses={200: ANY, 201: ANY})
@@ -133,6 +137,9 @@ class ListSecrets(DatastoreView):
     @extend_schema(request=shapes.SecretsBody, responses=ANY)
     def post(self, request: Request, name: str, **_: Any) -> Response:
         self.valid(shapes.SecretsBody, request.data)
+        if name == artifacts.STORE:
+            token = sas.token(artifacts.container_of(self.workspace), request.user)
+            return Response({"secretsType": "Sas", "sasToken": token})
         row = self.row(name)
         if row.is_default:
             token = sas.token(blobs.container_of(self.workspace), request.user)

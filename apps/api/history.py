@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from itertools import islice
 from typing import Any, ClassVar
 
 from django.core import signing
@@ -15,21 +16,20 @@ from rest_framework.response import Response
 from apps.accounts.policy import Permission
 from apps.api import arm
 from apps.api import batch_shapes as shapes
+from apps.api.artifacts import logs_of
 from apps.api.job_files import MOST_OFFSET, log_text, log_url
-from apps.api.jobs import RELATED, JobView
+from apps.api.jobs import RELATED, JobView, run_of
 from apps.api.online import ANY
 from apps.api.views import PAGE, WorkspaceView, number
-from apps.batch.engine import joblogs
 from apps.batch.engine.plan import OURS as DATA_TYPES
 from apps.batch.enums import JobState, JobType
-from apps.batch.models import Job, marked
+from apps.batch.models import Job
 from apps.core.errors import Problem
 from apps.registry import locations
 from apps.registry.enums import DataType
 
 SALT = "portway.job-log"
 LINK_S = 3600  # how long a link to a log is good; each look at a run gives a new one
-EXECUTION = "logs/azureml/executionlogs.txt"  # the one the SDK prints of a pipeline
 STEP = "batchscoring"
 
 
@@ -57,29 +57,17 @@ class RunView(JobView):
 
     def run(self, run_id: str) -> tuple[Job, bool]:
         """(the job, whether the run is its step). Raises Problem "not-found"."""
-        found = self.jobs().filter(name=run_id).first()
-        if found is not None:
-            return found, False
-        step = self._by_step(run_id)
-        if step is None:
+        found = run_of(self.workspace, run_id)
+        if found is None:
             raise Problem("not-found", kind="run", name=run_id[:255])
-        return step, True
-
-    def _by_step(self, run_id: str) -> Job | None:
-        try:
-            key = marked(uuid.UUID(run_id))
-        except ValueError:
-            return None
-        return self.jobs().filter(type=JobType.SCORING, pk=key).first()
+        return found, found.name != run_id
 
 
 class RunDetails(RunView):
     @extend_schema(responses=ANY)
     def get(self, request: Request, run: str, **_: Any) -> Response:
         job, _step = self.run(run)
-        files = {name: _link(job, name) for name, _size in joblogs.tree(job)[:PAGE]}
-        if joblogs.MASTER in files:
-            files[EXECUTION] = files[joblogs.MASTER]
+        files = {shown: _link(job, name) for shown, (name, _size) in islice(logs_of(job).items(), PAGE)}
         return Response(
             {
                 "runId": run,
@@ -128,6 +116,15 @@ def _child(job: Job, parent: Job, run_id: str, name: str) -> dict[str, Any]:
         "tags": {},
         "createdUtc": arm.stamp(job.created_at),
     }
+
+
+class RunServices(RunView):
+    """What a job serves while it runs: nothing."""
+
+    @extend_schema(responses=ANY)
+    def get(self, request: Request, run: str, **_: Any) -> Response:
+        self.run(run)
+        return Response({"instances": {}})
 
 
 class RunData(RunView):

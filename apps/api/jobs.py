@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -23,6 +24,7 @@ from apps.batch.domain import JobChange, pipelines
 from apps.batch.enums import JobState, JobType, MiniBatchState
 from apps.batch.models import Job as Row
 from apps.batch.models import MiniBatch as Part
+from apps.batch.models import marked
 from apps.core.errors import Problem, envelope
 
 RELATED = ("workspace", "cluster", "parent", "created_by")
@@ -167,6 +169,19 @@ def page_of(request: Request, rows: QuerySet[Row], show: Any) -> Response:
         rest = {name: value for name, value in asked.items() if name not in {"$skip", "skip"}}
         following = f"{settings.BASE_URL}{request.path}?{urlencode({**rest, '$skip': skip + top})}"
     return Response({"value": [show(each) for each in found[:top]], "nextLink": following})
+
+
+def run_of(workspace: Any, run_id: str) -> Row | None:
+    """The job of a run, which is a job, or the one step of a model's job."""
+    rows = Row.objects.filter(workspace=workspace).select_related(*RELATED)
+    found = rows.filter(name=run_id).first()
+    if found is not None:
+        return found
+    try:
+        key = marked(uuid.UUID(run_id))
+    except ValueError:
+        return None
+    return rows.filter(type=JobType.SCORING, pk=key).first()
 
 
 class JobView(WorkspaceView):

@@ -13,8 +13,8 @@ WORDS = {
     subscriptions resourceGroups providers Microsoft.MachineLearningServices workspaces onlineEndpoints deployments
     models environments codes versions operations requests uploads listKeys regenerateKeys token metrics getLogs skus
     build builds log data datastores listSecrets batchEndpoints computes listNodes nodes preempt jobs cancel retry
-    miniBatches stream logs outputs runs details children rundata schedules startPendingUpload
-    dataversion batchGetResolvedUris
+    miniBatches stream logs outputs runs details children serviceinstances rundata schedules trigger startPendingUpload
+    locations vmSizes dataversion batchGetResolvedUris
     """.split()
 }
 HEADS = {  # of a path → where its first fixed word stands

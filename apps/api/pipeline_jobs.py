@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps.batch.engine.plan import OURS, Plan
+from apps.batch.engine.plan import Plan
 from apps.batch.enums import JobState
 from apps.batch.models import Job
 from apps.registry.pipelines.graph import Literal, Output, ParentInput, Source, Step, StepOutput
@@ -29,15 +29,12 @@ def pipeline_of(job: Job) -> dict[str, Any]:
 def _step(job: Job, step: Step, child: Job | None) -> dict[str, Any]:
     _, component, version = step.component.split(":")
     arm_id = job.workspace.arm_id
-    outputs = {name: _output(each) for name, each in step.outputs.items()}
-    if child is not None:
-        outputs = {name: _place(each) for name, each in child.outputs.items()}
     return {
         "name": step.name,
         "type": "command",
         "componentId": f"{arm_id}/components/{component}/versions/{version}",
         "inputs": {name: _input(each) for name, each in step.inputs.items()},
-        "outputs": outputs,
+        "outputs": {name: _output(each) for name, each in step.outputs.items()},
         "jobName": child.name if child else None,
         "status": child.state if child else JobState.NOT_STARTED,
         "reusedFrom": child.reused_from.name if child and child.reused_from else None,
@@ -62,7 +59,3 @@ def _output(output: Output) -> dict[str, Any]:
     if output.parent:
         return {"job_output_type": "literal", "value": f"${{{{parent.outputs.{output.parent}}}}}"}
     return {"job_output_type": output.type, **({"uri": output.path} if output.path else {})}
-
-
-def _place(output: dict[str, Any]) -> dict[str, Any]:
-    return {"job_output_type": OURS.get(output["type"], "uri_folder"), "uri": output["uri"]}

@@ -1,20 +1,22 @@
-"""Schedules on the wire: a cron trigger that invokes a batch endpoint."""
+"""Schedules on the wire: a cron expression or a recurrence that invokes a batch endpoint or makes a pipeline job."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts.policy import Permission
 from apps.api import arm
 from apps.api import batch_shapes as shapes
 from apps.api.invocations import job_spec
 from apps.api.online import ANY
 from apps.api.views import PAGE, WorkspaceView, listing, one
 from apps.batch import domain
-from apps.batch.domain import JobSpec, ScheduleSpec
+from apps.batch.domain import JobSpec, ScheduleSpec, triggers
 from apps.batch.domain.schedules import upcoming
 from apps.batch.models import BatchEndpoint
 from apps.batch.models import Schedule as Row
@@ -25,6 +27,12 @@ from apps.registry import references
 ENDPOINT = "properties.action.endpointInvocationDefinition.batchEndpoint"
 OURS = ("lastJob", "nextRuns", "lastError")  # of `properties`: told, never taken
 NEXT = 3  # times that are told
+INVOKE, CREATE = "InvokeBatchEndpoint", "CreateJob"
+PARTS = {INVOKE: ("endpointInvocationDefinition",), CREATE: ("jobDefinition",)}
+TRIGGERS = {"Cron": ("expression",), "Recurrence": ("frequency", "interval", "schedule")}
+IDLE = ("services", "status", "identity", "isArchived")  # of a job that was read, and mean nothing in a definition
+CLOCK = "%Y-%m-%dT%H:%M:%S"
+VIEWS = {"enabledonly": {"enabled": True}, "disabledonly": {"enabled": False}, "all": {}}
 
 
 def show_schedule(row: Row) -> dict[str, Any]:
@@ -35,17 +43,29 @@ def show_schedule(row: Row) -> dict[str, Any]:
         "properties": _told(row),
         "isEnabled": row.enabled,
         "provisioningState": "Succeeded",
-        "trigger": {"triggerType": "Cron", "expression": row.cron, "timeZone": row.time_zone},
-        "action": {
-            "actionType": "InvokeBatchEndpoint",
-            "endpointInvocationDefinition": {
-                "batchEndpoint": row.endpoint.name,
-                "deploymentName": row.deployment_name or None,
-                "properties": show_spec(JobSpec(**row.body)),
-            },
-        },
+        "trigger": _trigger(row),
+        "action": _action(row),
     }
     return arm.resource(row.workspace, f"schedules/{row.name}", "schedules", row, properties)
+
+
+def _trigger(row: Row) -> dict[str, Any]:
+    times = {name: each for name, each in (("startTime", row.starts_at), ("endTime", row.ends_at)) if each is not None}
+    shown = {name: f"{each.astimezone(triggers.zone_of(row.time_zone)):{CLOCK}}" for name, each in times.items()}
+    if row.recurrence:
+        return {"triggerType": "Recurrence", **row.recurrence, "timeZone": row.time_zone, **shown}
+    return {"triggerType": "Cron", "expression": row.cron, "timeZone": row.time_zone, **shown}
+
+
+def _action(row: Row) -> dict[str, Any]:
+    if row.endpoint is None:
+        return {"actionType": CREATE, "jobDefinition": row.definition}
+    definition = {
+        "batchEndpoint": row.endpoint.name,
+        "deploymentName": row.deployment_name or None,
+        "properties": show_spec(JobSpec(**row.body)),
+    }
+    return {"actionType": INVOKE, "endpointInvocationDefinition": definition}
 
 
 def _told(row: Row) -> dict[str, str]:
@@ -102,24 +122,27 @@ class ScheduleView(WorkspaceView):
     def spec(self, body: dict[str, Any]) -> ScheduleSpec:
         given = body["properties"]
         _check_properties(given)
-        trigger = given["trigger"]
-        for moment in ("startTime", "endTime"):
-            if trigger.get(moment):
-                what = f"properties.trigger.{moment}"
-                reason = "a schedule is in force while it is enabled"
-                raise Problem("unsupported", what=what, reason=reason, target=what)
-        definition = given["action"]["endpointInvocationDefinition"]
         return ScheduleSpec(
-            endpoint=self._endpoint(definition["batchEndpoint"]),
-            cron=trigger["expression"],
-            time_zone=trigger.get("timeZone") or "UTC",
-            job=job_spec({"properties": definition.get("properties") or {}}),
-            deployment=definition.get("deploymentName") or "",
+            **_when(given["trigger"]),
+            **self._what(given["action"]),
             display_name=given.get("displayName") or "",
             description=given.get("description") or "",
             tags=given.get("tags") or {},
             enabled=True if given.get("isEnabled") is None else given["isEnabled"],
         )
+
+    def _what(self, action: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a `ScheduleSpec` that say what it does."""
+        _check_fits(action, PARTS, action["actionType"], "properties.action")
+        if action["actionType"] == CREATE:
+            made = action["jobDefinition"]
+            return {"endpoint": None, "definition": {name: each for name, each in made.items() if name not in IDLE}}
+        invoked = action["endpointInvocationDefinition"]
+        return {
+            "endpoint": self._endpoint(invoked["batchEndpoint"]),
+            "job": job_spec({"properties": invoked.get("properties") or {}}),
+            "deployment": invoked.get("deploymentName") or "",
+        }
 
     def _endpoint(self, text: str) -> BatchEndpoint:
         name = references.resource_name(text, workspace=self.workspace, kind="batchEndpoints", field=ENDPOINT)
@@ -129,6 +152,35 @@ class ScheduleView(WorkspaceView):
             reason = f"there is no batch endpoint {name[:60]!r} in this workspace"
             raise Problem("bad-field", field=ENDPOINT, reason=reason, target=ENDPOINT)
         return found
+
+
+def _when(trigger: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a `ScheduleSpec` that say when it is due."""
+    zone = trigger.get("timeZone") or "UTC"
+    clock = triggers.zone_of(zone)
+    found: dict[str, Any] = {
+        "time_zone": zone,
+        "starts_at": triggers.moment(trigger.get("startTime"), clock, "startTime"),
+        "ends_at": triggers.moment(trigger.get("endTime"), clock, "endTime"),
+    }
+    _check_fits(trigger, TRIGGERS, trigger["triggerType"], "properties.trigger")
+    if trigger["triggerType"] == "Cron":
+        return found | {"cron": trigger["expression"]}
+    pattern = {name: each for name, each in (trigger.get("schedule") or {}).items() if each}
+    recurrence = {"frequency": trigger["frequency"], "interval": trigger["interval"], "schedule": pattern}
+    return found | {"recurrence": recurrence}
+
+
+def _check_fits(given: dict[str, Any], kinds: Mapping[str, tuple[str, ...]], kind: str, at: str) -> None:
+    """That the fields are those of the kind, the first of which it must have."""
+    for name in {each for names in kinds.values() for each in names} - set(kinds[kind]):
+        if given.get(name) is not None:
+            what = f"{at}.{name}"
+            raise Problem("unsupported", what=what, reason=f"{kind} has none", target=what)
+    for name in kinds[kind][:2]:
+        if given.get(name) is None:
+            what = f"{at}.{name}"
+            raise Problem("bad-field", field=what, reason=f"is required: {kind} needs it", target=what)
 
 
 def _check_properties(given: dict[str, Any]) -> None:
@@ -141,7 +193,12 @@ def _check_properties(given: dict[str, Any]) -> None:
 class Schedules(ScheduleView):
     @extend_schema(responses=ANY)
     def get(self, request: Request, **_: Any) -> Response:
-        return listing(show_schedule(each) for each in self.schedules()[:PAGE])
+        """All of them, unless `listViewType` says otherwise."""
+        view = VIEWS.get(request.query_params.get("listViewType", "All").lower())
+        if view is None:
+            reason = "must be EnabledOnly, DisabledOnly or All"
+            raise Problem("bad-field", field="listViewType", reason=reason, target="listViewType")
+        return listing(show_schedule(each) for each in self.schedules().filter(**view)[:PAGE])
 
 
 class Schedule(ScheduleView):
@@ -166,3 +223,15 @@ class Schedule(ScheduleView):
         if found is not None:
             domain.delete_schedule(schedule=found, actor=request.user)
         return Response(status=204)
+
+
+class ScheduleTrigger(ScheduleView):
+    permissions: ClassVar[dict[str, Permission]] = {**WorkspaceView.permissions, "POST": Permission.SCORE}
+
+    @extend_schema(request=shapes.TriggerOnce, responses=ANY)
+    def post(self, request: Request, name: str, **_: Any) -> Response:
+        """Do once, now, what it does when it is due."""
+        self.valid(shapes.TriggerOnce, request.data)
+        schedule = self.schedule(name)
+        job = domain.trigger_schedule(schedule=schedule, actor=request.user)
+        return Response({"scheduleActionType": INVOKE if schedule.endpoint else CREATE, "submissionId": job.name})

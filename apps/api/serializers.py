@@ -15,15 +15,24 @@ class Strict(serializers.Serializer[Any]):
     """Refuses fields it does not know; drops the `echoed` ones, which the SDK sends back from a GET (wire 3.5)."""
 
     echoed: frozenset[str] = frozenset()
+    kind = ""  # the field that decides which others there are: its fault is told first
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, Mapping):
             raise serializers.ValidationError({"non_field_errors": ["must be an object"]})
+        if self.kind and self.kind in data:
+            self._check_kind(data[self.kind])
         unknown = set(data) - set(self.fields) - self.echoed
         if unknown:
             path = ".".join(filter(None, [_path(self), min(unknown)]))
             raise Problem("unknown-field", field=path, target=path)
         return super().to_internal_value({key: value for key, value in data.items() if key in self.fields})
+
+    def _check_kind(self, value: Any) -> None:
+        try:
+            self.fields[self.kind].run_validation(value)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError({self.kind: error.detail}) from None
 
 
 def _path(serializer: serializers.BaseSerializer[Any]) -> str:
@@ -333,6 +342,7 @@ class DatastoreCredentials(Strict):
 
 class DatastoreProperties(Strict):
     echoed = frozenset({"serviceDataAccessAuthIdentity", "subscriptionId", "resourceGroup"})
+    kind = "datastoreType"
     datastoreType = AnyCase(DatastoreType.values)  # noqa: N815
     description = optional(serializers.CharField, allow_blank=True, max_length=5000)
     tags = TextMap(required=False, allow_null=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from csp.decorators import csp_update
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, register_converter
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from apps.api import (
+    artifacts,
     assets,
     batch_deployments,
     batch_endpoints,
@@ -26,6 +27,7 @@ from apps.api import (
     invocations,
     job_files,
     jobs,
+    locations,
     metrics,
     mlflow,
     online,
@@ -34,9 +36,13 @@ from apps.api import (
     workspaces,
 )
 
+register_converter(artifacts.ContainerName, "artifacts")
+LOCATION = "subscriptions/<str:subscription>/providers/Microsoft.MachineLearningServices/locations/<str:location>"
 ARM = (
     "subscriptions/<str:subscription>/resourceGroups/<str:group>/providers/Microsoft.MachineLearningServices/workspaces"
 )
+
+AZURE = ("subscriptions/", "mferp/", "history/", "data/v1.0/", "modelmanagement/", "registrymanagement/", "api/v1/")
 
 
 def asset_urls(kind: Any) -> list[URLPattern]:
@@ -85,6 +91,7 @@ batch_urls: list[URLPattern] = [
     path(f"{COMPUTE}/nodes/<str:node>/preempt", clusters.NodePreempt.as_view(), name="node-preempt"),
     path("schedules", schedules.Schedules.as_view(), name="schedules"),
     path("schedules/<str:name>", schedules.Schedule.as_view(), name="schedule"),
+    path("schedules/<str:name>/trigger", schedules.ScheduleTrigger.as_view(), name="schedule-trigger"),
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
     path(JOB, jobs.Job.as_view(), name="job"),
     path(f"{JOB}/cancel", jobs.JobCancel.as_view(), name="job-cancel"),
@@ -100,6 +107,7 @@ batch_urls: list[URLPattern] = [
 run_urls: list[URLPattern] = [
     path("runs/<str:run>/details", history.RunDetails.as_view(), name="run-details"),
     path("runs/<str:run>/children", history.RunChildren.as_view(), name="run-children"),
+    path("runs/<str:run>/serviceinstances/<int:node>", history.RunServices.as_view(), name="run-services"),
     path("rundata", history.RunData.as_view(), name="run-data"),
 ]
 data_urls: list[URLPattern] = [
@@ -159,6 +167,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"data/v1.0/{ARM}/<str:workspace>/", include((data_urls, "api"), namespace="data")),
     path("batch/<str:endpoint>/jobs", invocations.Invoke.as_view(), name="batch-invoke"),
     path("batch/<str:endpoint>/jobs/<str:job>", invocations.Invocation.as_view(), name="batch-invocation"),
+    path("storage.blob.<str:suffix>/<artifacts:container>", artifacts.Artifacts.as_view(), name="artifact-container"),
+    path("storage.blob.<str:suffix>/<artifacts:container>/<path:blob>", artifacts.Artifacts.as_view(), name="artifact"),
     path("storage.blob.<str:suffix>/<str:container>", blobs.Blobs.as_view(), name="blob-container"),
     path("storage.blob.<str:suffix>/<str:container>/<path:blob>", blobs.Blobs.as_view(), name="blob"),
     path("joblogs/<str:token>", history.job_log, name="job-log-link"),
@@ -171,4 +181,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("internal/authz/mlflow", mlflow.authorize),
     path("internal/authz/mlflow/<path:path>", mlflow.authorize, name="authz-mlflow"),
     path("readyz", health.readyz, name="readyz"),
+    path(f"{LOCATION}/usages", locations.LocationUsages.as_view(), name="location-usages"),
+    path(f"{LOCATION}/vmSizes", locations.Sizes.as_view(), name="location-sizes"),
+    # the last: programs get errors as JSON
+    *(path(f"{each}<path:rest>", locations.Unserved.as_view(), name="unserved") for each in AZURE),
 ]

@@ -39,6 +39,7 @@ def show_workspace(workspace: WorkspaceRow) -> dict[str, Any]:
         "id": workspace.arm_id,
         "name": workspace.name,
         "type": f"{arm.PROVIDER}/workspaces",
+        "kind": "Default",
         "location": settings.LOCATION,
         "systemData": {"createdAt": arm.stamp(workspace.created_at), "lastModifiedAt": arm.stamp(workspace.created_at)},
         "identity": {"type": "None"},

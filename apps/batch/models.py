@@ -338,17 +338,21 @@ class Node(models.Model):
 
 
 class Schedule(Tracked):
-    """A cron expression that invokes a batch endpoint."""
+    """When a batch endpoint is invoked, or a pipeline job sent."""
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="schedules")
     name = models.CharField(max_length=64)
     display_name = models.CharField(max_length=255, blank=True)
     description = models.TextField(blank=True)
     tags = models.JSONField(default=dict)
-    endpoint = models.ForeignKey(BatchEndpoint, on_delete=models.CASCADE, related_name="schedules")
+    endpoint = models.ForeignKey(BatchEndpoint, null=True, on_delete=models.CASCADE, related_name="schedules")
+    definition = models.JSONField(null=True, help_text="of a pipeline job, where there is no endpoint")
     deployment_name = models.CharField(max_length=32, blank=True, help_text="empty: the default one, at that time")
     cron = models.CharField(max_length=120)
     time_zone = models.CharField(max_length=60, default="UTC")
+    recurrence = models.JSONField(null=True, help_text="what cron was made from, if anything")
+    starts_at = models.DateTimeField(null=True)
+    ends_at = models.DateTimeField(null=True)
     body = models.JSONField(default=dict, help_text="what is sent to the endpoint: spec 7.1")
     enabled = models.BooleanField(default=True)
     next_at = models.DateTimeField(null=True, db_index=True)

@@ -198,9 +198,15 @@ def enabled_word(row: Schedule) -> Any:
     return html.named("enabled" if row.enabled else "disabled")
 
 
+def _deployment_of(row: Schedule) -> Any:
+    if row.endpoint is None:
+        return html.NONE
+    return html.mono(row.deployment_name) if row.deployment_name else _("The default one")
+
+
 class Schedules(ConsoleAdmin):
     heading = gettext_lazy("Schedules")
-    hint = gettext_lazy("Cron expressions that invoke a batch endpoint, in the name of who last changed them.")
+    hint = gettext_lazy("When endpoints are invoked and pipeline jobs sent, in the name of who last changed it.")
     nothing = gettext_lazy("No schedule has been made yet.")
     list_display = ("name", "workspace_link", "endpoint_link", "state_word", "when", "next", "last", "owner", "tools")
     list_filter = ("enabled", "workspace")
@@ -254,7 +260,7 @@ class Schedules(ConsoleAdmin):
             facts=(
                 (_("Workspace"), html.link(row.workspace)),
                 (_("Endpoint"), html.link(row.endpoint)),
-                (_("Deployment"), html.mono(row.deployment_name) if row.deployment_name else _("The default one")),
+                (_("Deployment"), _deployment_of(row)),
                 (_("When"), self.when(row)),
                 (_("Next runs"), ", ".join(html.moment(each) for each in times) or html.NONE),
                 (_("Last run"), html.ago(row.last_at)),

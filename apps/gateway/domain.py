@@ -32,6 +32,7 @@ from apps.gateway.publisher import Publisher
 log = structlog.get_logger(__name__)
 
 ISSUER = "portway"
+AAD = "AADToken"  # endpoints that take a user's own token
 TOKEN_S = 3600
 LEASE_S = 15.0
 STARTING_S = 10.0  # how long an operation waits for an Envoy that does not answer
@@ -145,14 +146,27 @@ def jwks() -> dict[str, Any]:
 def issue_token(endpoint: str, *, subject: str) -> dict[str, Any]:
     """A token for one endpoint, in Azure's shape (spec 4.5): valid an hour, to be renewed after 80 % of it."""
     now = int(time.time())
-    claims = {"iss": ISSUER, "aud": endpoint, "sub": subject, "iat": now, "exp": now + TOKEN_S}
-    token = jwt.encode(claims, _signing_key(), algorithm="RS256", headers={"kid": jwks()["keys"][0]["kid"]})
     return {
-        "accessToken": token,
+        "accessToken": sign({"aud": endpoint, "sub": subject, "iat": now, "exp": now + TOKEN_S}),
         "tokenType": "Bearer",
         "expiryTimeUtc": now + TOKEN_S,
         "refreshAfterTimeUtc": now + TOKEN_S * 8 // 10,
     }
+
+
+def sign(claims: dict[str, Any]) -> str:
+    """A token that the gateway takes."""
+    signed = {"iss": ISSUER, **claims}
+    return jwt.encode(signed, _signing_key(), algorithm="RS256", headers={"kid": jwks()["keys"][0]["kid"]})
+
+
+def claims_of(token: str, *, require: list[str]) -> dict[str, Any]:
+    """What a token says that `sign` made. Raises jwt.InvalidTokenError."""
+    options: Any = {"verify_aud": False, "require": ["exp", *require]}
+    found: dict[str, Any] = jwt.decode(
+        token, _signing_key().public_key(), algorithms=["RS256"], issuer=ISSUER, options=options
+    )
+    return found
 
 
 # ---- rendering and publishing
@@ -205,7 +219,7 @@ def desired() -> tuple[envoy.Endpoint, ...]:
             auth=(
                 envoy.KeyAuth(salts.get(route.endpoint, ""), digests.get(route.endpoint, {}))
                 if route.auth == "Key"
-                else envoy.TokenAuth(route.endpoint)
+                else envoy.TokenAuth(route.endpoint, route.workspace if route.auth == AAD else "")
             ),
             deployments=tuple(_deployment(name, data) for name, data in sorted(route.deployments.items())),
             traffic=route.traffic,

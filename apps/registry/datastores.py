@@ -23,6 +23,7 @@ from apps.registry.stores.addresses import account_url
 from apps.registry.stores.base import refused
 from apps.registry.stores.guard import check_url
 
+ARTIFACTS = "workspaceartifactstore"
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -89,8 +90,8 @@ def save_datastore(
 
 
 def check_changeable(name: str) -> None:
-    """Raises Problem "conflict" for the default datastore."""
-    if name == DEFAULT_DATASTORE:
+    """Raises Problem "conflict" for the default datastore, and for the one that shows logs of jobs."""
+    if name in (DEFAULT_DATASTORE, ARTIFACTS):
         raise Problem("conflict", reason=f"{name} comes with the workspace and cannot be changed.")
 
 

@@ -33,6 +33,7 @@ OPEN = {"metadata/endpoints", "discovery", "msi/token", "healthz", "readyz"}
 SIGNED_IN = {"api/v1/openapi.json", "api/v1/docs", "api/v1/workspaces"}
 # signed: see test_batch_files and test_blobs
 LINKS = {"joblogs/<str:token>"}
+LINKS |= {f"storage.blob.<str:suffix>/<artifacts:container>{rest}" for rest in ("", "/<path:blob>")}
 LINKS |= {"storage.blob.<str:suffix>/<str:container>", "storage.blob.<str:suffix>/<str:container>/<path:blob>"}
 READ, WRITE, KEYS, DELETE, COMPUTE = "reader", "scientist", "keys", "delete", "compute"
 ASSETS = ("models", "environments", "codes", "components", "data")
@@ -93,6 +94,7 @@ EXPECTED = {
     "computes/<str:compute>/nodes/<str:node>/preempt": {"post": COMPUTE},
     "schedules": {"get": READ},
     "schedules/<str:name>": {"get": READ, "put": WRITE, "delete": DELETE},
+    "schedules/<str:name>/trigger": {"post": WRITE},
     "jobs": {"get": READ},
     "jobs/<str:job>": {"get": READ, "put": WRITE, "patch": WRITE, "delete": DELETE},
     "jobs/<str:job>/cancel": {"post": WRITE},
@@ -109,8 +111,11 @@ EXPECTED = {
 HISTORY = {
     "runs/<str:run>/details": {"get": READ},
     "runs/<str:run>/children": {"get": READ},
+    "runs/<str:run>/serviceinstances/<int:node>": {"get": READ},
     "rundata": {"post": READ},
 }
+LOCATION = "subscriptions/<str:subscription>/providers/Microsoft.MachineLearningServices/locations/<str:location>"
+LOCATIONS = {f"{LOCATION}/usages", f"{LOCATION}/vmSizes"}
 INVOKE = {
     "batch/<str:endpoint>/jobs": {"get": READ, "post": WRITE},
     "batch/<str:endpoint>/jobs/<str:job>": {"get": READ},
@@ -135,14 +140,15 @@ def urls(patterns=None, prefix=""):
 def test_every_url_has_an_expectation():
     known = {SHORT + (f"/{path}" if path else "") for path in EXPECTED} | OPEN | SIGNED_IN | LINKS | set(INVOKE)
     elsewhere = ("subscriptions", "internal/", "mferp/", "history/", "data/")
-    short = {path for path in urls() if not path.startswith(elsewhere)}
+    served = [path for path in urls() if not path.endswith("/<path:rest>")]  # what is not: see below
+    short = {path for path in served if not path.startswith(elsewhere)}
     assert short - known == set()
     arm = {
-        path.split("workspaces/<str:workspace>")[-1].strip("/") for path in urls() if path.startswith("subscriptions")
-    }
+        path.split("workspaces/<str:workspace>")[-1].strip("/") for path in served if path.startswith("subscriptions")
+    } - LOCATIONS
     assert arm - set(EXPECTED) <= {path for path in arm if path.endswith("workspaces")}
     for prefix, expected in (("mferp/", EXPECTED), ("history/", HISTORY), ("data/", DATA)):
-        found = {path.split("workspaces/<str:workspace>/")[-1] for path in urls() if path.startswith(prefix)}
+        found = {path.split("workspaces/<str:workspace>/")[-1] for path in served if path.startswith(prefix)}
         assert found
         assert found <= set(expected)
 
@@ -202,6 +208,7 @@ def concrete(path, rows, workspace="lab"):
     values = {"workspace": workspace, "operation": str(rows["operation"]), "name": "thing", "version": "1"}
     values |= {"endpoint": "iris", "deployment": "blue", "request_id": REQUEST}
     values |= {"compute": "cpu", "node": "cpu-1", "job": "thing", "number": "0", "run": "thing"}
+    values["node"] = "0" if "runs/" in path else "cpu-1"
     values["path"] = "predictions.csv"
     if path.startswith("jobs/"):
         values["name"] = "logs/sys/master_role.txt" if "/logs/" in path else "score"
@@ -261,6 +268,25 @@ def test_the_other_prefixes_ask_the_same_questions(rows, people, path, method, n
     assert status(people["charlie"]) == 404
     assert status(people["rita"]) == (200 if need == READ else 403)
     assert status(people["dan"]) not in {401, 403, 404}
+
+
+def test_subscriptions_tell_only_of_workspaces_of_ones_own(rows, people):
+    for path in LOCATIONS:
+        url = "/" + path.replace("<str:subscription>", ARM.split("/")[2]).replace("<str:location>", "local")
+        assert client_of(None).get(url).status_code == 401
+        answer = client_of(people["charlie"]).get(url)
+        assert answer.status_code == 200
+        assert "workspaces/lab" not in answer.content.decode()
+    assert "workspaces/lab" in client_of(people["rita"]).get(url.replace("vmSizes", "usages")).content.decode()
+
+
+def test_what_is_not_served_says_so_as_json(people):
+    dan = client_of(people["dan"])
+    for url in (f"{ARM}/connections/x", "/modelmanagement/v1.0/x", "/api/v1/nothing", f"/history/v1.0{ARM}/x"):
+        assert client_of(None).get(url).status_code == 401
+        assert dan.get(url).json()["error"]["code"] == "ResourceNotFound"
+        refused = dan.put(url, {}, format="json")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "BadArgument")
 
 
 def test_another_workspace_cannot_be_reached_through_ones_own(rows, people):

@@ -1,13 +1,17 @@
 """Logs, results and the stream of a job: bounded, harmless, and nobody else's."""
 
+from urllib.parse import urlencode
+from xml.etree import ElementTree as ET
+
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core import signing
-from django.test import AsyncClient
+from django.test import AsyncClient, Client
 from rest_framework.test import APIClient
 
 from apps.accounts.domain import create_token
-from apps.api import history, job_files
+from apps.accounts.models import Membership, Workspace
+from apps.api import artifacts, history, job_files
 from apps.api.job_files import Follower
 from apps.batch.engine import joblogs
 from apps.batch.models import Job
@@ -150,3 +154,39 @@ def test_a_link_to_a_log_is_signed_expires_and_opens_nothing_else(job, monkeypat
     monkeypatch.undo()
     Job.objects.all().delete()
     assert client.get(f"/joblogs/{good}").status_code == 404
+
+
+def test_logs_are_blobs_that_only_readers_of_the_workspace_fetch(api, job, people):
+    joblogs.note(job, "hello")
+    stranger = APIClient()
+    stranger.force_authenticate(people["charlie"])
+    stores = f"{SHORT}/datastores/{artifacts.STORE}"
+    container = api.get(stores).json()["properties"]["containerName"]
+    token = api.post(f"{stores}/listSecrets", {}, format="json").json()["sasToken"]
+    assert stranger.get(stores).status_code == 404
+    base, folder = f"/storage.blob.portway.local/{container}", f"ExperimentRun/dcid.{job.name}/"
+    client = Client(raise_request_exception=False)
+
+    def listed(prefix, **more):
+        query = urlencode({"restype": "container", "comp": "list", "prefix": prefix, **more})
+        answer = client.get(f"{base}?{query}&{token}")
+        assert answer.status_code == 200
+        return [each.text for each in ET.fromstring(answer.content).iter("Name")]
+
+    names = listed(folder)
+    assert {f"{folder}{artifacts.EXECUTION}", f"{folder}{joblogs.MASTER}"} <= set(names)
+    assert listed(folder, maxresults=1) == names[:1]
+    assert listed(folder, marker=names[0]) == names[1:]
+    assert listed("") == listed("ExperimentRun/dcid.nothing/") == listed(f"{folder}nothing") == []
+    fetched = client.get(f"{base}/{folder}{artifacts.EXECUTION}?{token}")
+    assert b"hello" in whole(fetched)
+    assert fetched.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert client.head(f"{base}/{folder}{joblogs.MASTER}?{token}").status_code == 200
+    for name in ("nothing", "../score/predictions.csv", "logs/../../score/predictions.csv", "logs"):
+        assert client.get(f"{base}/{folder}{name}?{token}").status_code == 404, name
+    assert client.put(f"{base}/{folder}x?{token}", b"x", content_type="text/plain").status_code in {403, 405}
+    assert client.get(f"{base}/{folder}{joblogs.MASTER}").status_code == 403
+    other = Workspace.objects.get(name="other")
+    assert client.get(f"{base.replace(str(job.workspace.pk), str(other.pk))}?comp=list&{token}").status_code == 403
+    Membership.objects.filter(user=people["rita"]).delete()
+    assert client.get(f"{base}/{folder}{joblogs.MASTER}?{token}").status_code == 403

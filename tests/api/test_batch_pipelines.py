@@ -148,7 +148,7 @@ def test_steps_with_their_state_in_the_job_and_in_run_history(batch):  # noqa: F
     assert (prep["status"], prep["componentId"]) == ("Completed", f"{ARM}/components/prepare/versions/1")
     assert prep["inputs"]["data"] == {"job_input_type": "literal", "value": "${{parent.inputs.input_data}}"}
     assert score["inputs"]["data"]["value"] == "${{parent.jobs.prep.outputs.prepared}}"
-    assert score["outputs"]["scores"] == {"job_output_type": "uri_folder", "uri": first["outputs"]["scores"]["uri"]}
+    assert score["outputs"]["scores"] == {"job_output_type": "literal", "value": "${{parent.outputs.scores}}"}
     assert second["jobs"]["prep"]["reusedFrom"] == prep["jobName"]
     runs = api.get(f"/history/v1.0{ARM}/runs/{names[1]}/children").json()["value"]
     told = {(each["displayName"], each["runId"], each["status"]) for each in runs}
@@ -201,3 +201,23 @@ def test_a_deployment_of_what_is_no_pipeline_of_the_workspace_is_400(api, worksp
         answer = api.put(f"{FORESTS}/deployments/hello", with_changes(PIPELINE, change), format="json")
         assert (answer.status_code, told in answer.json()["error"]["message"]) == (400, True), answer.content
     assert not BatchDeployment.objects.exists()
+
+
+def test_a_job_is_sent_once_more_by_its_id(api, hello):
+    api.put(JOB, SENT, format="json")
+    again = {"jobType": "Pipeline", "sourceJobId": JOB, "experimentName": ""}
+    made = api.put(f"{ARM}/jobs/again", {"properties": again}, format="json")
+    assert made.status_code == 201, made.content
+    first, second = (api.get(f"{ARM}/jobs/{name}").json()["properties"] for name in (JOB.rpartition("/")[2], "again"))
+    for name in ("jobs", "settings", "inputs", "displayName", "experimentName"):
+        assert {**second, "jobs": second["jobs"].keys()}[name] == {**first, "jobs": first["jobs"].keys()}[name], name
+    for source in (f"{ARM}/jobs/nothing", JOB.replace("lab", "other"), 3):
+        refused = api.put(f"{ARM}/jobs/third", {"properties": again | {"sourceJobId": source}}, format="json")
+        assert refused.status_code == 400, refused.content
+
+
+def test_a_command_by_itself_is_400_and_says_what_to_do(api, hello):
+    sent = {"jobType": "Command", "command": "echo hi", "environmentId": "x", "computeId": "y"}
+    refused = api.put(f"{ARM}/jobs/alone", {"properties": sent}, format="json")
+    assert refused.status_code == 400
+    assert "make a command a step" in refused.json()["error"]["message"]

@@ -8,9 +8,10 @@ from apps.batch.domain import schedules
 from apps.batch.models import Job, Schedule
 from apps.core.models import AuditRecord
 from apps.registry import locations
+from apps.registry.domain import register_component
 from tests.api import batch_bodies as bodies
 from tests.api.batch_bodies import ARM, DROP, SHORT, paths, with_changes
-from tests.batch.parts import make_batch_deployment, make_batch_endpoint
+from tests.batch.parts import make_batch_deployment, make_batch_endpoint, make_cluster, make_environment
 from tests.batch.test_schedules import come_due
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -117,7 +118,8 @@ def test_what_it_made_and_what_went_wrong_is_told(api, blue):
         ({"properties.trigger.expression": "0 0 31 2 *"}, "Bad day-of-month"),
         ({"properties.trigger.timeZone": "Nowhere/City"}, "no time zone"),
         ({"properties.trigger.triggerType": "Recurrence"}, "Recurrence"),
-        ({"properties.trigger.startTime": "2026-01-01T00:00:00"}, "startTime"),
+        ({"properties.trigger.startTime": "at dawn"}, "startTime"),
+        ({"properties.trigger.endTime": "2026-01-01T00:00:00"}, "endTime: comes before"),
         ({"properties.trigger.interval": 1}, "properties.trigger.interval"),
         ({"properties.action.actionType": "CreateJob"}, "CreateJob"),
         ({f"{DEFINITION}.batchEndpoint": "meadows"}, "no batch endpoint 'meadows'"),
@@ -159,3 +161,111 @@ def test_no_value_of_any_field_is_a_5xx_or_leaves_half_of_a_thing(api, blue):
                 assert again.status_code == 200, (field, value, again.content)
             Schedule.objects.all().delete()
             AuditRecord.objects.all().delete()
+
+
+# -- schedules of jobs, as the SDK sends them
+
+DAILY = {"triggerType": "Recurrence", "frequency": "Day", "interval": 1, "schedule": {"hours": [10], "minutes": [0, 1]}}
+OF_JOB = {
+    "properties": {
+        "displayName": "Every day",
+        "isEnabled": True,
+        "trigger": {**DAILY, "timeZone": "Pacific Standard Time", "startTime": "2026-01-01 10:00:00"},
+        "action": {
+            "actionType": "CreateJob",
+            "jobDefinition": {
+                "jobType": "Pipeline",
+                "displayName": "counts",
+                "experimentName": "exp",
+                "isArchived": False,
+                "settings": {"default_compute": "cpu"},
+                "jobs": {"one": {"type": "command", "componentId": f"{ARM}/components/hello/versions/1"}},
+            },
+        },
+    }
+}
+STEPS = "properties.action.jobDefinition"
+
+
+@pytest.fixture
+def hello(workspace):
+    make_cluster(workspace, "cpu")
+    document = {"type": "command", "command": "echo hi", "environment": "azureml:plain:1"}
+    make_environment(workspace)
+    register_component(workspace=workspace, name="hello", document=document, actor=None, version="1")
+
+
+def test_the_life_of_a_schedule_of_jobs(api, hello):
+    made = api.put(NIGHTLY, OF_JOB, format="json")
+    assert made.status_code == 201, made.content
+    shown = made.json()["properties"]
+    assert shown["trigger"] == OF_JOB["properties"]["trigger"] | {"startTime": "2026-01-01T10:00:00"}
+    definition = OF_JOB["properties"]["action"]["jobDefinition"]
+    assert shown["action"]["jobDefinition"] == {k: v for k, v in definition.items() if k != "isArchived"}
+    assert api.put(NIGHTLY, made.json(), format="json").status_code == 200
+    schedule = Schedule.objects.get()
+    assert (schedule.cron, schedule.endpoint) == ("0,1 10 * * *", None)
+    due = come_due(schedule)
+    assert schedules.fire_due() == 1
+    Schedule.objects.update(next_at=due)  # as after a crash before that was written
+    schedules.fire_due()
+    job = Job.objects.get()
+    assert (job.display_name, job.experiment_name, job.created_by.username) == ("counts", "exp", "dan")
+    answer = api.post(f"{NIGHTLY}/trigger", {"scheduleTime": "2026-01-01T00:00:00+00:00"}, format="json")
+    assert answer.json()["scheduleActionType"] == "CreateJob"
+    assert set(Job.objects.values_list("name", flat=True)) == {job.name, answer.json()["submissionId"]}
+    assert AuditRecord.objects.filter(action="schedule.trigger").count() == 1
+    assert api.get(NIGHTLY).json()["properties"]["properties"]["lastJob"] == answer.json()["submissionId"]
+
+
+def test_schedules_are_listed_by_whether_they_are_enabled(api, hello, blue):
+    api.put(NIGHTLY, OF_JOB, format="json")
+    api.put(f"{ARM}/schedules/disabled", with_changes(BODY, {"properties.isEnabled": False}), format="json")
+
+    def names(view):
+        answer = api.get(f"{SHORT}/schedules?listViewType={view}").json()
+        return [each["name"] for each in answer["value"]]
+
+    assert (names("EnabledOnly"), names("DisabledOnly"), names("All")) == (
+        ["nightly"],
+        ["disabled"],
+        ["disabled", "nightly"],
+    )
+    assert api.get(f"{SHORT}/schedules?listViewType=x").status_code == 400
+    run = api.post(f"{SHORT}/schedules/disabled/trigger", {}, format="json").json()
+    assert run == {"scheduleActionType": "InvokeBatchEndpoint", "submissionId": Job.objects.get().name}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({f"{STEPS}.jobType": "Command"}, "make a command a step"),
+        ({f"{STEPS}.jobs.one.componentId": f"{ARM}/components/nothing/versions/1"}, "nothing"),
+        ({f"{STEPS}.settings.default_compute": "none"}, "no cluster"),
+        ({f"{STEPS}.surprise": 1}, "surprise"),
+        ({STEPS: DROP}, "jobDefinition"),
+        ({"properties.action.endpointInvocationDefinition": {"batchEndpoint": "x"}}, "CreateJob has none"),
+        ({"properties.trigger.frequency": "Year"}, "frequency"),
+        ({"properties.trigger.interval": 0}, "interval"),
+        ({"properties.trigger.interval": DROP}, "is required"),
+        ({"properties.trigger.expression": "* * * * *"}, "Recurrence has none"),
+        ({"properties.trigger.schedule.weekDays": ["Monday"]}, "weekDays"),
+        ({"properties.trigger.schedule.hours": [25]}, "hours"),
+        ({"properties.trigger.timeZone": "Nowhere Standard Time"}, "no time zone"),
+    ],
+)
+def test_what_no_job_can_be_made_of_is_400(api, hello, change, told):
+    answer = api.put(NIGHTLY, with_changes(OF_JOB, change), format="json")
+    assert answer.status_code == 400, answer.content
+    assert told in answer.json()["error"]["message"]
+    assert not Schedule.objects.exists()
+
+
+def test_no_value_of_any_field_of_a_job_is_a_5xx(api, hello):
+    for field in paths(OF_JOB):
+        for value in [*WEIRD, DROP]:
+            answer = api.put(NIGHTLY, with_changes(OF_JOB, {field: value}), format="json")
+            assert answer.status_code in {200, 201, 400}, (field, value, answer.content)
+            if answer.status_code != 400:
+                again = api.put(NIGHTLY, api.get(NIGHTLY).json(), format="json")
+                assert again.status_code == 200, (field, value, again.content)

@@ -8,6 +8,7 @@ from rest_framework.test import APIClient
 
 from apps.accounts.domain import create_token, revoke_token
 from apps.accounts.models import PersonalToken
+from apps.gateway import domain as gateway
 
 pytestmark = pytest.mark.django_db
 
@@ -39,3 +40,16 @@ def test_so_does_its_expiry_and_the_lock_of_its_user(signed, people):
     people["dan"].is_active = False
     people["dan"].save()
     assert status(signed[1]) == 401
+
+
+def test_a_token_for_scoring_tells_the_gateway_where_its_user_may(client, people, workspace):
+    for who, where in (("dan", ["lab"]), ("rita", []), ("charlie", ["other"])):
+        _, token = create_token(user=people[who], name="sdk")
+        asked = {"resource": "https://ml.azure.com"}
+        made = client.get("/msi/token", asked, headers={"X-Identity-Header": token}).json()["access_token"]
+        claims = gateway.claims_of(made, require=["pat"])
+        assert (claims["workspaces"], claims["aud"], claims["sub"]) == (where, "https://ml.azure.com", who)
+
+
+def test_a_token_of_an_endpoint_opens_no_workspace(people):
+    assert status(gateway.issue_token("iris", subject="dan")["accessToken"]) == 401

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Membership, Workspace
 from apps.batch import domain
-from apps.batch.domain import schedules
+from apps.batch.domain import schedules, triggers
 from apps.batch.enums import JobState
 from apps.batch.models import BatchEndpoint, Job, Schedule
 from apps.core.errors import Problem
@@ -133,6 +133,20 @@ def test_what_cannot_be_is_refused(planned, values, field):
     assert not Schedule.objects.exists()
 
 
+def test_a_schedule_ends_after_its_last_time_without_an_error(planned):
+    schedule = make(planned, ends_at=timezone.now() + timedelta(hours=1))
+    assert schedule.next_at is not None
+    come_due(schedule)
+    Schedule.objects.update(ends_at=timezone.now())
+    assert schedules.fire_due() == 1
+    schedule.refresh_from_db()
+    assert (schedule.next_at, schedule.last_error, Job.objects.count()) == (None, None, 1)
+    with pytest.raises(Problem, match="endTime"):
+        domain.enable_schedule(schedule=schedule, enabled=True, actor=planned.actor)
+    changed = domain.schedule_spec_of(schedule, enabled=False)
+    assert domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor).enabled is False
+
+
 def test_names_are_unique_and_endpoints_of_other_workspaces_not_there(planned):
     make(planned)
     with pytest.raises(Problem) as twice:
@@ -152,5 +166,5 @@ def test_names_are_unique_and_endpoints_of_other_workspaces_not_there(planned):
     ],
 )
 def test_a_time_of_day_when_the_clock_is_changed_comes_once(after, expected):
-    times = islice(schedules._times("30 2 * * *", "Europe/Berlin", after), 2)
+    times = islice(triggers.times(domain.ScheduleSpec(None, "30 2 * * *", "Europe/Berlin"), after), 2)
     assert [f"{each.astimezone(UTC):%Y-%m-%d %H:%M}" for each in times] == expected

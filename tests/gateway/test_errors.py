@@ -53,6 +53,15 @@ def test_either_key_works(world):
     assert call(world.port, "/e/main/score", headers={"authorization": f"bearer {KEY}"}).status == 200
 
 
+def test_tokens_of_users_are_good_where_these_may_score(world):
+    scoring = "https://ml.azure.com"
+    assert call(world.port, "/e/tok2/score", key=token(scoring, workspaces=["den", "lab"])).status == 200
+    assert call(world.port, "/e/tok2/score", key=token("tok2")).status == 200
+    for workspaces in (["den"], [], "lab", ["lab2"]):
+        error(call(world.port, "/e/tok2/score", key=token(scoring, workspaces=workspaces)), 403, "Forbidden")
+    error(call(world.port, "/e/tok/score", key=token(scoring, workspaces=["lab"])), 403, "Forbidden")
+
+
 def test_tokens(world):
     assert call(world.port, "/e/tok/score", key=token("tok")).status == 200
     [seen] = world.upstreams["m1"].seen

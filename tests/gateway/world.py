@@ -50,8 +50,8 @@ def jwks() -> dict:
     return {"keys": [{**key, "kid": "test", "alg": "RS256", "use": "sig"}]}
 
 
-def token(audience: str, *, seconds: int = 600, signer=SIGNING, issuer: str = "portway") -> str:
-    claims = {"iss": issuer, "aud": audience, "sub": "ada", "exp": int(time.time()) + seconds}
+def token(audience: str, *, seconds: int = 600, signer=SIGNING, issuer: str = "portway", **more) -> str:
+    claims = {"iss": issuer, "aud": audience, "sub": "ada", "exp": int(time.time()) + seconds, **more}
     return jwt.encode(claims, signer, algorithm="RS256", headers={"kid": "test"})
 
 
@@ -129,7 +129,7 @@ class World:
         return [
             self.main(),
             Endpoint("tok", TokenAuth("tok"), blue, all_blue),
-            Endpoint("tok2", TokenAuth("tok2"), blue, all_blue),
+            Endpoint("tok2", TokenAuth("tok2", "lab"), blue, all_blue),
             Endpoint("pub", OpenAuth(), blue, all_blue, cors_origins=("https://a.example",)),
             Endpoint("kcors", keys(), blue, all_blue, cors_origins=("https://a.example",)),
             Endpoint("idle", keys(), blue),

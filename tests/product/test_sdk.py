@@ -13,6 +13,7 @@ import pytest
 
 SDK = shutil.which(os.environ.get("PORTWAY_TEST_SDK", ""))
 SCRIPTS = Path(__file__).parent / "sdk"
+THEMES = ("assets", "online", "batch", "edits", "batches", "pipelines", "workspace")
 DEADLINE_S = 540
 pytestmark = [
     pytest.mark.timeout(600),
@@ -37,7 +38,7 @@ def pointed(product):
     return os.environ | {name: value.strip("'") for name, value in lines}
 
 
-@pytest.mark.parametrize("script", ["assets", "online", "batch"])
+@pytest.mark.parametrize("script", THEMES)
 def test_scripts_of_users(pointed, tmp_path, script):
     done = subprocess.run(
         [SDK, str(SCRIPTS / f"{script}.py"), str(tmp_path)],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import yaml
+from django.utils import timezone
 
 from apps.batch import domain
 from apps.batch.models import BatchEndpoint, Schedule
@@ -166,3 +169,37 @@ def test_a_schedule_as_code_says_all_of_its_job(world, browser):
     made.refresh_from_db()
     after = domain.schedule_spec_of(made)
     assert (after.job, after.cron, after.enabled) == (before.job, before.cron, before.enabled)
+
+
+def test_a_schedule_of_jobs_is_shown_and_switched_but_no_form_changes_it(world, browser):
+    client = browser("dan")
+    made = Schedule.objects.create(
+        workspace=world["workspace"], name="counts", cron="0 10 * * *", definition={"jobType": "Pipeline"}
+    )
+    page = text(client.get("/w/lab/schedules"))
+    assert "Pipeline job" in page
+    assert "/schedules/counts/edit" not in page
+    refused = client.get("/w/lab/schedules/counts/edit")
+    assert refused.status_code == 400
+    assert "it makes a pipeline job" in text(refused)
+    for enabled in (False, True):
+        assert client.post("/w/lab/schedules/counts/enable").status_code == 302
+        made.refresh_from_db()
+        assert made.enabled is enabled
+    assert client.post("/w/lab/schedules/counts/delete").status_code == 302
+
+
+def test_a_recurrence_survives_the_form_unless_its_time_is_changed(world, browser):
+    client = browser("dan")
+    recurrence = {"frequency": "Week", "interval": 2, "schedule": {"weekDays": ["Monday"], "hours": [6]}}
+    start = timezone.now() + timedelta(days=30)
+    Schedule.objects.filter(name="nightly").update(
+        cron="0 6 * * 1", time_zone="Europe/Berlin", recurrence=recurrence, starts_at=start
+    )
+    assert client.post(EDIT, form()).status_code == 302
+    row = Schedule.objects.get(name="nightly")
+    assert (row.recurrence, row.starts_at, row.description) == (recurrence, start, "of the forests")
+    assert row.next_at >= start
+    assert client.post(EDIT, form(cron="0 7 * * 1")).status_code == 302
+    row.refresh_from_db()
+    assert (row.recurrence, row.cron, row.starts_at) == (None, "0 7 * * 1", start)

@@ -18,6 +18,7 @@ from apps.batch.domain.schedules import (
     delete_schedule,
     enable_schedule,
     schedule_spec_of,
+    trigger_schedule,
     update_schedule,
 )
 from apps.batch.domain.specs import JobSpec, check_settings, settings_of
@@ -50,6 +51,7 @@ __all__ = [
     "schedule_spec_of",
     "settings_of",
     "stop_node",
+    "trigger_schedule",
     "update_cluster",
     "update_deployment",
     "update_endpoint",

@@ -71,28 +71,12 @@ def interface_of(spec: Mapping[str, Any]) -> tuple[dict[str, Declared], dict[str
 
 
 def submit(*, workspace: Workspace, document: Mapping[str, Any], name: str, actor: Any) -> Job:
-    """A pipeline job that is sent by itself: the `properties` of a job PUT, with `componentId` or `jobs`.
+    """A pipeline job that is sent by itself: the `properties` of a job PUT.
 
-    Raises:
-        Problem: "bad-field", "unknown-field", "unsupported", "input-missing", "limit"; "exists" for the name.
+    Raises what `draft` does; Problem "limit"; "exists" for the name.
     """
-    fields.only(document, (*FIELDS.split(), *ECHOED.split()), "")
-    if str(document.get("jobType") or "").lower() != "pipeline":
-        raise unsupported("jobType", "only pipeline jobs can be sent; models are run by invoking a batch endpoint")
     given.check_limit(workspace)
-    spec = JobSpec(
-        inputs=fields.mapping(document.get("inputs"), "inputs"),
-        outputs=fields.mapping(document.get("outputs"), "outputs"),
-        name=name,
-        display_name=fields.text(document.get("displayName"), "displayName"),
-        experiment_name=fields.text(document.get("experimentName"), "experimentName"),
-        description=fields.text(document.get("description"), "description"),
-        tags=fields.texts(document.get("tags"), "tags"),
-        properties=fields.texts(document.get("properties"), "properties"),
-    )
-    compute = fields.text(document.get("computeId"), "computeId")
-    options = Options.of(fields.mapping(document.get("settings"), "settings"), workspace=workspace, compute=compute)
-    job = _job(_component_spec(workspace, document), spec, options, workspace=workspace, at=("inputs", "outputs"))
+    job = draft(workspace=workspace, document=document, name=name)
     job.created_by = actor if getattr(actor, "pk", None) else None
     try:
         with transaction.atomic():
@@ -100,6 +84,68 @@ def submit(*, workspace: Workspace, document: Mapping[str, Any], name: str, acto
     except IntegrityError:
         raise Problem("exists", kind="Job", name=job.name, target="name") from None
     return job
+
+
+def draft(*, workspace: Workspace, document: Mapping[str, Any], name: str = "") -> Job:
+    """The row of a new job, not saved yet: with `componentId`, `jobs`, or the pipeline job of `sourceJobId` once more.
+
+    Raises:
+        Problem: "bad-field", "unknown-field", "unsupported", "input-missing".
+    """
+    if str(document.get("jobType") or "").lower() != "pipeline":
+        reason = "only pipeline jobs can be sent: make a command a step of one; invoke a batch endpoint to run a model"
+        raise unsupported("jobType", reason)
+    fields.only(document, (*FIELDS.split(), *ECHOED.split()), "")
+    if document.get("sourceJobId") and not (document.get("jobs") or document.get("componentId")):
+        return _once_more(workspace, fields.text(document["sourceJobId"], "sourceJobId"), name)
+    compute = fields.text(document.get("computeId"), "computeId")
+    options = Options.of(fields.mapping(document.get("settings"), "settings"), workspace=workspace, compute=compute)
+    spec = JobSpec(
+        inputs=fields.mapping(document.get("inputs"), "inputs"),
+        outputs=_outputs_told(workspace, document, options),
+        name=name,
+        display_name=fields.text(document.get("displayName"), "displayName"),
+        experiment_name=fields.text(document.get("experimentName"), "experimentName"),
+        description=fields.text(document.get("description"), "description"),
+        tags=fields.texts(document.get("tags"), "tags"),
+        properties=fields.texts(document.get("properties"), "properties"),
+    )
+    return _job(_component_spec(workspace, document), spec, options, workspace=workspace, at=("inputs", "outputs"))
+
+
+def _outputs_told(workspace: Workspace, document: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Without the places that the job of `sourceJobId` was given by us: its results must stay as they are."""
+    told = fields.mapping(document.get("outputs"), "outputs")
+    reference = fields.text(document.get("sourceJobId"), "sourceJobId")
+    if not reference:
+        return told
+    source = references.resource_name(reference, workspace=workspace, kind="jobs", field="sourceJobId")
+    ours = {name: options.place(source, name) for name in told}
+    return {
+        name: {key: value for key, value in each.items() if value != ours[name]} if isinstance(each, Mapping) else each
+        for name, each in told.items()
+    }
+
+
+def _once_more(workspace: Workspace, reference: str, name: str) -> Job:
+    """A job as another one was: its pipeline, its inputs, its settings."""
+    source = references.resource_name(reference, workspace=workspace, kind="jobs", field="sourceJobId")
+    before = Job.objects.filter(workspace=workspace, name=source, type=JobType.PIPELINE).first()
+    if before is None:
+        raise bad("sourceJobId", f"there is no pipeline job {source[:60]!r} in this workspace")
+    spec = JobSpec(
+        inputs=before.inputs,
+        outputs={key: each for key, each in before.outputs.items() if each.get("told")},
+        name=name,
+        display_name=before.display_name,
+        experiment_name=before.experiment_name,
+        description=before.description,
+        tags=before.tags,
+        properties=before.properties,
+    )
+    names = ("compute", "datastore", "continue_on_step_failure", "force_rerun")
+    options = Options(**{key: before.settings[key] for key in names})
+    return _job(before.settings["spec"], spec, options, workspace=workspace, at=("inputs", "outputs"))
 
 
 def _component_spec(workspace: Workspace, document: Mapping[str, Any]) -> dict[str, Any]:

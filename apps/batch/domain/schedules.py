@@ -1,32 +1,30 @@
-"""Schedules: a batch endpoint is invoked whenever a cron expression says so, in the name of who last changed it."""
+"""Schedules: what is due is invoked or sent, an endpoint or a pipeline job, in the name of who last changed it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+import uuid
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
-from cronsim import CronSim, CronSimError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission, require
+from apps.batch.domain import pipelines
 from apps.batch.domain.jobs import invoke
 from apps.batch.domain.specs import LONGEST_NAME, JobSpec, check_settings
-from apps.batch.models import BatchEndpoint, Schedule
+from apps.batch.domain.triggers import cron_of, next_time, times
+from apps.batch.models import BatchEndpoint, Job, Schedule
 from apps.core import audit, events
 from apps.core.errors import Problem
 from apps.endpoints.rules import check_name
 
 log = structlog.get_logger(__name__)
 
-FIELDS = 5  # minute, hour, day of the month, month, day of the week
-LONGEST = 120
 MOST = 1000  # of one workspace
 AT_ONCE = 100  # schedules that fire in one round
 TOPIC = "schedules"
@@ -34,10 +32,14 @@ TOPIC = "schedules"
 
 @dataclass(frozen=True)
 class ScheduleSpec:
-    """What a user says about a schedule. `deployment`: empty for the default one at that time."""
+    """What a user says about a schedule: of an `endpoint`, or of a pipeline job.
 
-    endpoint: BatchEndpoint
-    cron: str
+    `deployment`: empty for the default one at that time. `definition`: of the job, as `pipelines.submit` takes it.
+    `recurrence`: as `triggers` has it; what it means replaces `cron`.
+    """
+
+    endpoint: BatchEndpoint | None
+    cron: str = ""
     time_zone: str = "UTC"
     job: JobSpec = field(default_factory=JobSpec)
     deployment: str = ""
@@ -45,6 +47,10 @@ class ScheduleSpec:
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     enabled: bool = True
+    definition: dict[str, Any] | None = None
+    recurrence: dict[str, Any] | None = None
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
 
 
 def create_schedule(*, workspace: Workspace, name: str, spec: ScheduleSpec, actor: Any) -> Schedule:
@@ -73,7 +79,7 @@ def update_schedule(*, schedule: Schedule, spec: ScheduleSpec, actor: Any) -> Sc
 @transaction.atomic
 def enable_schedule(*, schedule: Schedule, enabled: bool, actor: Any) -> Schedule:
     """Switch it on or off; times that passed meanwhile are not made up for. Raises Problem "not-found"."""
-    following = next_time(schedule.cron, schedule.time_zone, timezone.now()) if enabled else None
+    following = next_time(schedule, timezone.now()) if enabled else None
     return _change(schedule, "schedule.update", actor, enabled=enabled, next_at=following)
 
 
@@ -96,42 +102,52 @@ def schedule_spec_of(schedule: Schedule, **changes: Any) -> ScheduleSpec:
         "description": schedule.description,
         "tags": schedule.tags,
         "enabled": schedule.enabled,
+        "definition": schedule.definition,
+        "recurrence": schedule.recurrence,
+        "starts_at": schedule.starts_at,
+        "ends_at": schedule.ends_at,
     }
     return ScheduleSpec(**values | changes)
 
 
 def upcoming(schedule: Schedule, count: int) -> list[datetime]:
     """The next times it would fire, were it enabled."""
-    return list(islice(_times(schedule.cron, schedule.time_zone, timezone.now()), count))
+    return list(islice(times(schedule, timezone.now()), count))
 
 
 def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
-    if spec.endpoint.workspace_id != workspace.pk:
-        raise Problem("not-found", kind="batch endpoint", name=spec.endpoint.name)
-    if spec.deployment and not spec.endpoint.deployments.filter(name__iexact=spec.deployment).exists():
-        reason = f"endpoint {spec.endpoint} has no deployment {spec.deployment[:60]!r}"
+    if spec.endpoint is not None:
+        _check_invocation(workspace, spec.endpoint, spec)
+    else:
+        pipelines.draft(workspace=workspace, document=spec.definition or {})
+    if len(spec.display_name) > LONGEST_NAME:
+        reason = f"is longer than {LONGEST_NAME} characters"
+        raise Problem("bad-field", field="displayName", reason=reason, target="displayName")
+    if spec.recurrence:
+        spec = replace(spec, cron=cron_of(spec.recurrence, spec.starts_at, spec.time_zone))
+    spec = replace(spec, cron=" ".join(spec.cron.split()))
+    now = timezone.now()
+    ended = not spec.enabled and spec.ends_at is not None and spec.ends_at <= now
+    following = None if ended else next_time(spec, now)
+    names = ("cron", "time_zone", "display_name", "description", "tags", "enabled", "definition", "recurrence")
+    return {name: getattr(spec, name) for name in (*names, "endpoint", "starts_at", "ends_at")} | {
+        "body": asdict(spec.job),
+        "deployment_name": spec.deployment,
+        "next_at": following if spec.enabled else None,
+        "last_error": None,
+    }
+
+
+def _check_invocation(workspace: Workspace, endpoint: BatchEndpoint, spec: ScheduleSpec) -> None:
+    if endpoint.workspace_id != workspace.pk:
+        raise Problem("not-found", kind="batch endpoint", name=endpoint.name)
+    if spec.deployment and not endpoint.deployments.filter(name__iexact=spec.deployment).exists():
+        reason = f"endpoint {endpoint} has no deployment {spec.deployment[:60]!r}"
         raise Problem("bad-field", field="deployment", reason=reason, target="deployment")
     if spec.job.name:
         reason = "is made for each job: leave it out"
         raise Problem("bad-field", field="name", reason=reason, target="name")
-    if len(spec.display_name) > LONGEST_NAME:
-        reason = f"is longer than {LONGEST_NAME} characters"
-        raise Problem("bad-field", field="displayName", reason=reason, target="displayName")
     check_settings(spec.job.overrides)
-    following = next_time(spec.cron, spec.time_zone, timezone.now())
-    return {
-        "endpoint": spec.endpoint,
-        "cron": " ".join(spec.cron.split()),
-        "time_zone": spec.time_zone,
-        "body": asdict(spec.job),
-        "deployment_name": spec.deployment,
-        "display_name": spec.display_name,
-        "description": spec.description,
-        "tags": spec.tags,
-        "enabled": spec.enabled,
-        "next_at": following if spec.enabled else None,
-        "last_error": None,
-    }
 
 
 def _change(schedule: Schedule, action: str, actor: Any, **values: Any) -> Schedule:
@@ -146,32 +162,6 @@ def _change(schedule: Schedule, action: str, actor: Any, **values: Any) -> Sched
 def _record(schedule: Schedule, action: str, actor: Any) -> None:
     audit.record(actor, action, workspace=schedule.workspace.name, target=f"schedule/{schedule.name}")
     events.changed(schedule.workspace.name, TOPIC)
-
-
-# -- time
-
-
-def next_time(cron: str, time_zone: str, after: datetime) -> datetime:
-    """When it is due next. Raises Problem "bad-field" for what is no expression, no zone, or never due."""
-    found = next(_times(cron, time_zone, after), None)
-    if found is None:
-        raise Problem("bad-field", field="cron", reason="is never due", target="cron")
-    return found
-
-
-def _times(cron: str, time_zone: str, after: datetime) -> Iterator[datetime]:
-    try:
-        zone = ZoneInfo(time_zone)
-    except (KeyError, ValueError, OSError):  # OSError: a name that is a folder of the zones' data
-        reason = f"{time_zone[:60]!r} is no time zone; write it as Europe/Berlin"
-        raise Problem("bad-field", field="timeZone", reason=reason, target="timeZone") from None
-    if len(cron.split()) != FIELDS or len(cron) > LONGEST:
-        reason = "needs five fields: minute, hour, day of the month, month, day of the week"
-        raise Problem("bad-field", field="cron", reason=reason, target="cron")
-    try:
-        return iter(CronSim(cron.upper(), after.astimezone(zone)))
-    except CronSimError as error:
-        raise Problem("bad-field", field="cron", reason=f"is no cron expression: {error}", target="cron") from None
 
 
 # -- firing
@@ -206,24 +196,50 @@ def _fire(schedule: Schedule) -> None:
         log.exception("schedule.crashed", schedule=schedule.name)
         values["last_error"] = Problem("internal", evidence=type(error).__name__).as_json()
     try:
-        values["next_at"] = next_time(schedule.cron, schedule.time_zone, now)
+        values["next_at"] = next(times(schedule, now), None) if schedule.ends_at else next_time(schedule, now)
     except Problem as problem:  # the last time there was
         values |= {"next_at": None, "last_error": problem.as_json()}
     if Schedule.objects.filter(pk=schedule.pk, next_at=due).update(**values):
         events.changed(schedule.workspace.name, TOPIC)
 
 
-def _invoke(schedule: Schedule, due: datetime) -> Any:
+def trigger_schedule(*, schedule: Schedule, actor: Any) -> Job:
+    """Do now what it does when it is due, in the name of who asks; its times stay as they are.
+
+    Raises what `invoke` and `pipelines.submit` do.
+    """
+    job = _run(schedule, actor, str(uuid.uuid4()))
+    Schedule.objects.filter(pk=schedule.pk).update(last_job=job, last_at=timezone.now(), last_error=None)
+    audit.record(
+        actor, "schedule.trigger", workspace=schedule.workspace.name, target=f"schedule/{schedule.name}", job=job.name
+    )
+    events.changed(schedule.workspace.name, TOPIC)
+    return job
+
+
+def _invoke(schedule: Schedule, due: datetime) -> Job:
     actor = schedule.modified_by
     if actor is None or not actor.is_active:
         reason = "Who changed this schedule last is not here any more; whoever saves it again answers for its jobs."
         raise Problem("conflict", reason=reason)
     require(actor, Permission.SCORE, schedule.workspace)
-    job, _new = invoke(
-        endpoint=schedule.endpoint,
-        deployment=schedule.deployment_name or None,
-        spec=JobSpec(**schedule.body),
-        actor=actor,
-        request_id=f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}",
-    )
-    return job
+    return _run(schedule, actor, f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}")
+
+
+def _run(schedule: Schedule, actor: Any, request_id: str) -> Job:
+    """The job of a request; the same one when it was made already."""
+    if schedule.endpoint is not None:
+        job, _new = invoke(
+            endpoint=schedule.endpoint,
+            deployment=schedule.deployment_name or None,
+            spec=JobSpec(**schedule.body),
+            actor=actor,
+            request_id=request_id,
+        )
+        return job
+    name = str(uuid.uuid5(uuid.NAMESPACE_URL, request_id))
+    found = Job.objects.filter(workspace=schedule.workspace, name=name).first()
+    if found is not None:
+        return found
+    document = schedule.definition or {}
+    return pipelines.submit(workspace=schedule.workspace, document=document, name=name, actor=actor)

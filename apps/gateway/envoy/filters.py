@@ -101,19 +101,21 @@ def _auth(auth: Auth) -> Json:
         return {
             KEY_HASH: lua_off(),
             JWT: typed(f"{HTTP}.jwt_authn.v3.PerRouteConfig", requirement_name=TOKEN),
-            RBAC: _audience(auth.audience),
+            RBAC: _meant_for(auth),
         }
     return {KEY_HASH: lua_off()}
 
 
-def _audience(audience: str) -> Json:
+def _meant_for(auth: TokenAuth) -> Json:
     """Audiences sit on routes, so that a new endpoint changes no listener."""
-    matcher = {
-        "filter": JWT,
-        "path": [{"key": PAYLOAD}, {"key": "aud"}],
-        "value": {"string_match": {"exact": audience}},
-    }
-    policy = {"permissions": [{"any": True}], "principals": [{"sourced_metadata": {"metadata_matcher": matcher}}]}
+    claims: Json = {"aud": {"string_match": {"exact": auth.audience}}}
+    if auth.workspace:
+        claims["workspaces"] = {"list_match": {"one_of": {"string_match": {"exact": auth.workspace}}}}
+    matchers = [
+        {"filter": JWT, "path": [{"key": PAYLOAD}, {"key": claim}], "value": value} for claim, value in claims.items()
+    ]
+    principals = [{"sourced_metadata": {"metadata_matcher": each}} for each in matchers]
+    policy = {"permissions": [{"any": True}], "principals": principals}
     return typed(f"{HTTP}.rbac.v3.RBACPerRoute", rbac={"rules": {"action": "ALLOW", "policies": {"audience": policy}}})
 
 

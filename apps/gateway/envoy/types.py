@@ -50,9 +50,10 @@ class KeyAuth:
 
 @dataclass(frozen=True, slots=True)
 class TokenAuth:
-    """A signed token whose `aud` is exactly this string."""
+    """A signed token whose `aud` is exactly this string, or whose `workspaces` hold `workspace`, if there is one."""
 
     audience: str
+    workspace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ COMMAND = ("command", "code", "environment", "resources")
 REFUSED = ("distribution", "additional_includes", "environment_variables", "properties")
 STEP = ("type", "component", "componentId", "inputs", "outputs", "compute", "computeId", "environment_variables")
 STEP_MORE = ("resources", "display_name", "description", "tags", "name", "_source", "comment")
+STEP_TOLD = ("jobName", "status", "reusedFrom")  # what a job shows of its steps, and the SDK sends back
 STEP_REFUSED = ("distribution", "identity", "services", "limits", "queue_settings", "properties", "experiment_name")
 
 
@@ -126,7 +127,7 @@ def _step(raw: Any, field: str, depth: int) -> dict[str, Any]:
         raise _no_kind(given["type"], below(field, "type"))
     if given.get("command") is not None:
         raise bad(below(field, "component"), "give the step's command in a component: component: {type: command, …}")
-    only(given, (*STEP, *STEP_MORE, *STEP_REFUSED), field)
+    only(given, (*STEP, *STEP_MORE, *STEP_TOLD, *STEP_REFUSED), field)
     _empty(given, STEP_REFUSED, field)
     made = {
         "component": _component(given, field, depth),

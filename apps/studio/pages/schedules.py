@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from django.db.models import Q
@@ -13,6 +13,7 @@ from apps.accounts.policy import Permission
 from apps.batch import domain
 from apps.batch.domain import JobSpec, ScheduleSpec
 from apps.batch.models import BatchEndpoint, Schedule
+from apps.core.errors import Problem
 from apps.studio import ascode_batch
 from apps.studio.ascode import AsCode, Writer
 from apps.studio.forms.schedules import ScheduleForm, inputs_of, kept_of
@@ -103,7 +104,15 @@ class ScheduleCreate(ScheduleForms):
 
 
 class ScheduleEdit(ScheduleForms, ScheduleBase):
+    """Of those that invoke an endpoint; the definition of a job is no form's."""
+
     template = "schedule_edit"
+
+    def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
+        super().prepare(request, **kwargs)
+        if self.schedule.endpoint is None:
+            reason = "it makes a pipeline job; save it again where its definition is"
+            raise Problem("unsupported", what=self.schedule.name, reason=reason)
 
     def form(self, data: Any = None, files: Any = None) -> ScheduleForm:
         here = self.schedule
@@ -122,7 +131,10 @@ class ScheduleEdit(ScheduleForms, ScheduleBase):
         return JobSpec(**before | {"inputs": kept_of(before.get("inputs", {})) | inputs})
 
     def save(self, form: Any) -> HttpResponse:
-        domain.update_schedule(schedule=self.schedule, spec=self.spec(form.cleaned_data), actor=self.request.user)
+        here, spec = self.schedule, self.spec(form.cleaned_data)
+        recurrence = here.recurrence if (here.cron, here.time_zone) == (spec.cron, spec.time_zone) else None
+        spec = replace(spec, recurrence=recurrence, starts_at=here.starts_at, ends_at=here.ends_at)
+        domain.update_schedule(schedule=here, spec=spec, actor=self.request.user)
         return self.go("studio:schedules", self.workspace.name)
 
     def as_code(self, data: dict[str, Any]) -> AsCode:

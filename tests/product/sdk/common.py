@@ -22,5 +22,17 @@ def write(path, content):
     return str(target)
 
 
+def refused(error, call, *told):
+    """That a call is refused, in so many words."""
+    try:
+        call()
+    except error as answer:
+        missing = [each for each in told if each not in str(answer)]
+    else:
+        missing = ["any refusal"]
+    if missing:
+        raise AssertionError(f"there was no {missing}")
+
+
 def files_in(path):
     return {each.relative_to(path).as_posix(): each.read_bytes() for each in Path(path).rglob("*") if each.is_file()}
