@@ -76,9 +76,33 @@ def test_recurrences_that_are_none_are_refused(asked, code, target):
     assert (refused.value.code, refused.value.target) == (code, target)
 
 
-def test_the_search_for_the_next_time_has_a_bound():
+def test_whole_periods_are_jumped_over():
     always = {"hours": list(range(24)), "minutes": list(range(60))}
     recurrence = {"frequency": "Day", "interval": 1000, "schedule": always}
     spec = domain.ScheduleSpec(None, "* * * * *", recurrence=recurrence)
+    first, second = islice(triggers.times(spec, datetime(2024, 1, 1, 23, 58, 30, tzinfo=UTC)), 2)
+    assert (first, second) == (datetime(2024, 1, 1, 23, 59, tzinfo=UTC), datetime(2026, 9, 27, tzinfo=UTC))
+
+
+def on_the_31st(interval, month):
+    recurrence = {"frequency": "Month", "interval": interval, "schedule": {"monthDays": [31]}}
+    start = datetime(2026, month, 1, tzinfo=UTC)
+    return domain.ScheduleSpec(None, "0 6 31 * *", recurrence=recurrence, starts_at=start)
+
+
+@pytest.mark.parametrize("interval", [12, 996])
+def test_a_day_that_no_counting_month_has_is_never_due(interval):
     with pytest.raises(Problem, match="never due"):
-        triggers.next_time(spec, NOW)
+        triggers.next_time(on_the_31st(interval, month=2), NOW)
+
+
+@pytest.mark.parametrize(("interval", "year"), [(2, 2026), (1000, 2109)])
+def test_months_without_the_day_are_jumped_over(interval, year):
+    expected = datetime(year, 8, 31, 6, tzinfo=UTC)
+    assert triggers.next_time(on_the_31st(interval, month=4), NOW) == expected
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T00:00:00", "0001-01-01T00:00:00", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_nobody_will_see_is_refused(text):
+    with pytest.raises(Problem):
+        triggers.moment(text, triggers.zone_of("Europe/Berlin"), "startTime")

@@ -6,8 +6,8 @@ A recurrence is a cron expression of which only every n-th minute, hour, day, we
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime, timedelta
-from itertools import islice
+from datetime import date, datetime, time, timedelta
+from itertools import count
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,8 @@ from apps.registry.pipelines.fields import bad, unsupported
 FIELDS = 5  # minute, hour, day of the month, month, day of the week
 LONGEST = 120
 MOST_INTERVAL = 1000
-MOST_LOOKED_AT = 50_000  # times of the expression, for the next one that counts
+MOST_PERIODS = 100  # without a time of the expression in them, such as February for the 31st
+FIRST_YEAR, LAST_YEAR = 1970, 3000  # an interval more can be counted from there
 FIRST = datetime(2024, 1, 1)  # noqa: DTZ001 -- a Monday, on any clock: what recurrences without a start count from
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 STEPS = {"Minute": timedelta(minutes=1), "Hour": timedelta(hours=1)}
@@ -55,9 +56,12 @@ def moment(text: str | None, zone: ZoneInfo, field: str) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(text)
-        return found.astimezone(zone) if found.tzinfo else found.replace(tzinfo=zone)
+        found = found.astimezone(zone) if found.tzinfo else found.replace(tzinfo=zone)
     except (ValueError, OverflowError):
         raise bad(field, f"{text[:60]!r} is no time; write it as 2026-01-31T10:00:00") from None
+    if not FIRST_YEAR <= found.year < LAST_YEAR:
+        raise bad(field, f"must lie between {FIRST_YEAR} and {LAST_YEAR}")
+    return found
 
 
 def times(trigger: Trigger, after: datetime) -> Iterator[datetime]:
@@ -67,14 +71,39 @@ def times(trigger: Trigger, after: datetime) -> Iterator[datetime]:
         raise bad("cron", "needs five fields: minute, hour, day of the month, month, day of the week")
     if trigger.starts_at is not None:
         after = max(after, trigger.starts_at - timedelta(seconds=1))
-    try:
-        found: Iterator[datetime] = iter(CronSim(trigger.cron.upper(), after.astimezone(zone)))
-    except CronSimError as error:
-        raise bad("cron", f"is no cron expression: {error}") from None
+    after = after.astimezone(zone)
+    found: Iterator[datetime] = _simulated(trigger.cron, after)
     if trigger.recurrence and trigger.recurrence["interval"] > 1:
         start = _start(trigger.starts_at, zone)
-        found = (each for each in islice(found, MOST_LOOKED_AT) if _counts(each, start, trigger.recurrence))
+        found = _recurring(trigger.cron, after, start, trigger.recurrence)
     return _until(found, trigger.ends_at)
+
+
+def _simulated(cron: str, after: datetime) -> CronSim:
+    try:
+        return CronSim(cron.upper(), after)
+    except CronSimError as error:
+        raise bad("cron", f"is no cron expression: {error}") from None
+
+
+def _recurring(cron: str, after: datetime, start: datetime, recurrence: Mapping[str, Any]) -> Iterator[datetime]:
+    """Of the times those that count; whole periods without one are jumped over, not walked through."""
+    frequency, interval = recurrence["frequency"], recurrence["interval"]
+    if frequency in STEPS:  # of time that passes, whatever the clock says
+        step = (STEPS[frequency] * interval).total_seconds()
+        number = max(0, int((after.timestamp() - start.timestamp()) // step) + 1)
+        for each in count(number):
+            yield datetime.fromtimestamp(start.timestamp() + each * step, start.tzinfo)
+    found, missed = _simulated(cron, after), 0
+    while missed < MOST_PERIODS and (due := next(found, None)) is not None and due.year < LAST_YEAR:
+        period = _period(due, start, frequency, interval)
+        if period <= due.date():
+            missed = 0
+            yield due
+        else:
+            missed += 1
+            midnight = datetime.combine(period, time(), due.tzinfo)
+            found = _simulated(cron, midnight - timedelta(seconds=1))
 
 
 def _until(found: Iterator[datetime], end: datetime | None) -> Iterator[datetime]:
@@ -98,17 +127,15 @@ def _start(starts_at: datetime | None, zone: ZoneInfo) -> datetime:
     return starts_at.astimezone(zone) if starts_at is not None else FIRST.replace(tzinfo=zone)
 
 
-def _counts(each: datetime, start: datetime, recurrence: Mapping[str, Any]) -> bool:
-    """Whether whole intervals lie between the two; days and what is longer are those of the calendar."""
-    frequency = recurrence["frequency"]
-    if frequency in STEPS:  # of time that passes, whatever the clock says
-        passed = timedelta(seconds=each.timestamp() - start.timestamp()) // STEPS[frequency]
-    elif frequency == "Month":
-        passed = (each.year - start.year) * 12 + each.month - start.month
-    else:
-        days = _monday(each) - _monday(start) if frequency == "Week" else each.date() - start.date()
-        passed = days.days // (7 if frequency == "Week" else 1)
-    return bool(passed % recurrence["interval"] == 0)
+def _period(due: datetime, start: datetime, frequency: str, interval: int) -> date:
+    """The first day of the counting period that a time is in, or of the next one that counts."""
+    if frequency == "Month":
+        passed = (due.year - start.year) * 12 + due.month - start.month
+        months = due.year * 12 + due.month - 1 + -passed % interval
+        return date(months // 12, months % 12 + 1, 1)
+    length = 7 if frequency == "Week" else 1
+    first, begun = (_monday(due), _monday(start)) if frequency == "Week" else (due.date(), start.date())
+    return first + timedelta(days=-((first - begun).days // length) % interval * length)
 
 
 def _monday(each: datetime) -> date:
