@@ -108,7 +108,8 @@ def test_only_uploads_may_send_web_much(world, path):
         "/api/v1/workspaces/lab/uploads",
         "/API/v1/workspaces/lab/uploads?x=1",
         "/w/lab/create/model",
-        "/w/lab/endpoints/iris/deploy",
+        "/w/lab/endpoints/iris/deployments/blue/edit",
+        "/w/lab/create/data",
     ],
 )
 def test_uploads_may_be_large(world, path):

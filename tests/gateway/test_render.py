@@ -31,6 +31,7 @@ from apps.gateway.envoy import (
     render_limits,
     render_routes,
 )
+from apps.gateway.envoy.routes import UPLOADS
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = Path("/run/portway")
@@ -62,7 +63,7 @@ FRONT = Front(
 )
 KEYS = KeyAuth("salt", {"a" * 64: "primary", "b" * 64: "secondary"})
 OPEN_ROUTES = {"no-endpoint", "no-grpc-endpoint", "internal", "mlflow", "web", "elsewhere"}
-OPEN_ROUTES |= {"upload", "upload-arm", "upload-studio", "site-too-large", "blob", "blob-too-large"}
+OPEN_ROUTES |= {*UPLOADS, "site-too-large", "blob-too-large"}
 
 
 def endpoints() -> list[Endpoint]:

@@ -282,3 +282,20 @@ def test_a_form_says_what_it_is_as_code_and_does_nothing_yet(page, running):
     quiet(page)
     names = [each["name"] for each in running.rest("GET", "onlineEndpoints")["value"]]
     assert "typed-only" not in names
+
+
+def test_large_files_reach_the_studio(page, folder):
+    """The gateway ends other bodies at 10 MiB."""
+    file = folder / "large.csv"
+    file.write_text("a,b\n" + "1,2\n" * 4_000_000)
+    typed_in(page)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/w/default/")
+    page.goto(f"{page.base}/w/default/create/data")
+    page.get_by_label("Name", exact=True).fill("large")
+    page.get_by_label("Files from here").check()
+    page.get_by_label("Files", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Register data").click()
+    page.wait_for_url("**/data/large*", timeout=60_000)
+    page.get_by_text("large.csv").first.wait_for()
+    quiet(page)

@@ -36,7 +36,11 @@ BLOBS = "/storage\\.blob\\.[^/]+/.+"
 UPLOADS = {  # several short patterns: Envoy refuses one long one
     "upload": "(?i)/api/v1/workspaces/[^/]+/uploads/?",
     "upload-arm": "(?i)/subscriptions/.+/uploads/?",
-    "upload-studio": "/w/[^/]+/(create/model|endpoints/[^/]+/deploy)",
+    "upload-new": "/w/[^/]+/create/(model|data|job|deployment|component)",
+    "upload-context": "/w/[^/]+/create/environment/from-dockerfile",
+    "upload-package": "/w/[^/]+/models/[^/]+/package",
+    "upload-code": "/w/[^/]+/endpoints/[^/]+/deployments/[^/]+/edit",
+    "upload-batch-code": "/w/[^/]+/batch-endpoints/[^/]+/(deploy|deployments/[^/]+/edit)",
     "blob": BLOBS,
 }
 INT64_MAX = 2**63 - 1
