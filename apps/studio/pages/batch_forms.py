@@ -105,6 +105,9 @@ class DeploymentForms(CodePage, BatchEndpointPage):
 
     field_of = FIELD_OF
 
+    def context(self) -> dict[str, Any]:
+        return {**super().context(), "way": "model"}
+
     def values(
         self, data: dict[str, Any], upload: Upload | None, name: str, before: BatchDeployment | None = None
     ) -> dict[str, Any]:

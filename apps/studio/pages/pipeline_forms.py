@@ -30,6 +30,9 @@ class PipelineForms(FormPage, BatchEndpointPage):
     field_of = FIELD_OF
     verb: ClassVar[str] = "create"
 
+    def context(self) -> dict[str, Any]:
+        return {**super().context(), "way": "pipeline"}
+
     def values(self, data: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, Any]:
         """The fields of a spec; settings are texts, as in a request. `before`: those it has, whose words stay."""
         cluster, store = data["cluster"], data["default_datastore"]
@@ -56,7 +59,7 @@ class PipelineForms(FormPage, BatchEndpointPage):
 class PipelineDeploymentCreate(PipelineForms):
     """`component` names one to begin with."""
 
-    template = "batch_pipeline_create"
+    template = "batch_deployment_create"
 
     def form(self, data: Any = None, files: Any = None) -> PipelineDeploymentForm:
         first = Cluster.objects.filter(workspace=self.workspace).order_by("name").first()
@@ -75,7 +78,7 @@ class PipelineDeploymentCreate(PipelineForms):
 
 
 class PipelineDeploymentEdit(PipelineForms, BatchDeploymentPage):
-    template = "batch_pipeline_edit"
+    template = "batch_deployment_edit"
     type = DeploymentType.PIPELINE
     verb = "update"
 
