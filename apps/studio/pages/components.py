@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.db import transaction
-from django.db.models import Count, Max
+from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
@@ -25,6 +25,7 @@ from apps.studio.components import as_yaml, steps_of
 from apps.studio.forms.components import EXAMPLE, ComponentForm, at_line
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.pages.code_files import CodePage
+from apps.studio.versions import asked_for, with_newest
 from apps.studio.views import Page, one
 
 USERS_SHOWN = 20
@@ -54,11 +55,7 @@ class Components(Page):
         rows = Component.objects.filter(workspace=self.workspace, is_archived=False, name__icontains=query_of(request))
         rows = rows.exclude(name=components.ANONYMOUS).annotate(newest=Max("versions__created_at"))
         listed = listing(request, rows, COLUMNS, default="name")
-        shown = [each.pk for each in listed.rows]
-        counts = Component.objects.filter(pk__in=shown).annotate(count=Count("versions"), last=Max("versions__pk"))
-        by_pk = {each.pk: each for each in counts}
-        versions = ComponentVersion.objects.defer("spec").in_bulk([each.last for each in by_pk.values() if each.last])
-        listed.rows = [(each, by_pk[each.pk].count, versions.get(by_pk[each.pk].last)) for each in listed.rows]
+        listed.rows = with_newest(listed.rows, ComponentVersion.objects.defer("spec"))
         return self.page("components", listing=listed)
 
 
@@ -74,8 +71,7 @@ class ComponentBase(Page):
         self.component = one(Component.objects.filter(workspace=self.workspace, name=name), "component", name)
         related = ("created_by", "asset__workspace", "code__asset", "environment__asset")
         rows = self.component.versions.select_related(*related)
-        wanted = request.POST.get("version") or request.GET.get("version", "")
-        self.chosen = (rows.filter(version=wanted).first() if wanted else None) or rows.first()
+        self.chosen = asked_for(request, rows)
 
     def context(self) -> dict[str, Any]:
         return {**super().context(), "component": self.component, "chosen": self.chosen}

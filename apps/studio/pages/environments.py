@@ -29,6 +29,7 @@ from apps.studio.forms import ContextForm, EnvironmentForm
 from apps.studio.forms.assets import inference_config
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.pages.sending import SendingPage
+from apps.studio.versions import asked_for
 from apps.studio.views import FormPage, Page, one
 
 BUILDS = 10
@@ -67,8 +68,7 @@ class EnvironmentBase(Page):
         self.environment = one(rows, "environment", name)
         packaged = (f"package__{each}" for each in ("model__asset", "code__asset", "base__asset", "image"))
         versions = self.environment.versions.select_related("created_by", "asset__workspace", *packaged)
-        wanted = request.POST.get("version") or request.GET.get("version", "")
-        self.chosen = (versions.filter(version=wanted).first() if wanted else None) or versions.first()
+        self.chosen = asked_for(request, versions)
 
     def wanted(self) -> EnvironmentVersion:
         """The version that a form names; never another one instead."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from django.db.models import Count, Max
+from django.db.models import Max
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
@@ -20,6 +20,7 @@ from apps.registry.domain import delete_version
 from apps.registry.models import Model, ModelVersion
 from apps.registry.queries import failed_imports
 from apps.studio.listing import Column, listing, query_of
+from apps.studio.versions import asked_for, with_newest
 from apps.studio.views import Page, one
 
 FILES_SHOWN = 2000
@@ -50,11 +51,7 @@ class Models(Page):
         if request.GET.get("sort", "").removeprefix("-") == "newest":
             rows = rows.annotate(newest=Max("versions__created_at"))
         listed = listing(request, rows, COLUMNS, default="name")
-        shown = [each.pk for each in listed.rows]
-        counts = Model.objects.filter(pk__in=shown).annotate(count=Count("versions"), last=Max("versions__pk"))
-        by_model = {each.pk: each for each in counts}
-        newest = ModelVersion.objects.in_bulk([each.last for each in by_model.values() if each.last])
-        listed.rows = [(each, by_model[each.pk].count, newest.get(by_model[each.pk].last)) for each in listed.rows]
+        listed.rows = with_newest(listed.rows, ModelVersion.objects.all())
         return self.page("models", listing=listed, failed=failed_imports(self.workspace)[:10])
 
 
@@ -69,8 +66,7 @@ class ModelBase(Page):
         name = kwargs["model"]
         self.model = one(Model.objects.filter(workspace=self.workspace, name=name), "model", name)
         rows = self.model.versions.select_related("tree", "created_by", "asset__workspace")
-        wanted = request.POST.get("version") or request.GET.get("version", "")
-        self.chosen = (rows.filter(version=wanted).first() if wanted else None) or rows.first()
+        self.chosen = asked_for(request, rows)
 
     def context(self) -> dict[str, Any]:
         return {**super().context(), "model": self.model, "chosen": self.chosen}
