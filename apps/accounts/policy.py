@@ -44,6 +44,15 @@ def visible_workspaces(actor: Any) -> QuerySet[Workspace]:
     return Workspace.objects.filter(memberships__user=actor)
 
 
+def workspaces_with(actor: Any, permission: Permission) -> QuerySet[Workspace]:
+    """The workspaces in which an actor has a permission, in one query."""
+    rows = visible_workspaces(actor)
+    if is_administrator(actor):
+        return rows
+    roles = [role for role, permissions in PERMISSIONS.items() if permission in permissions]
+    return rows.filter(memberships__in=Membership.objects.filter(user=actor, role__in=roles))
+
+
 def granted(actor: Any, workspace: Workspace) -> frozenset[Permission]:
     """Everything the actor may do in the workspace; nothing for strangers."""
     if not getattr(actor, "is_authenticated", False) or not actor.is_active:

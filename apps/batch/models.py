@@ -319,7 +319,7 @@ class Node(models.Model):
     token = models.PositiveBigIntegerField(default=1)
     lease_until = models.DateTimeField(null=True)
     idle_since = models.DateTimeField(null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=clock.now)
 
     class Meta:
         ordering = ["name"]

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 ASK_AGAIN_S = 60.0
 _lock = threading.Lock()
-_asked: tuple[float, datetime] | None = None  # when by our own monotonic clock, and what the database said
+_asked: tuple[float, datetime] | None = None  # when by the clock of `_passed`, and what the database said
 
 
 def now() -> datetime:
@@ -21,16 +21,21 @@ def now() -> datetime:
     global _asked  # noqa: PLW0603 -- one for the process
     with _lock:
         known = _asked
-    if known is None or time.monotonic() - known[0] > ASK_AGAIN_S:
+    if known is None or _passed() - known[0] > ASK_AGAIN_S:
         known = _ask()
         with _lock:
             _asked = known
-    return known[1] + timedelta(seconds=time.monotonic() - known[0])
+    return known[1] + timedelta(seconds=_passed() - known[0])
+
+
+def _passed() -> float:
+    """Seconds that go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _ask() -> tuple[float, datetime]:
     with connection.cursor() as cursor:
-        started = time.monotonic()
+        started = _passed()
         cursor.execute("SELECT clock_timestamp()")
         (said,) = cursor.fetchone()
-    return (started + time.monotonic()) / 2, said
+    return (started + _passed()) / 2, said

@@ -7,7 +7,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from apps.accounts.domain import create_token, revoke_token
-from apps.accounts.models import PersonalToken
+from apps.accounts.models import Membership, PersonalToken, Role, Workspace
+from apps.accounts.policy import Permission, workspaces_with
 from apps.gateway import domain as gateway
 
 pytestmark = pytest.mark.django_db
@@ -53,3 +54,11 @@ def test_a_token_for_scoring_tells_the_gateway_where_its_user_may(client, people
 
 def test_a_token_of_an_endpoint_opens_no_workspace(people):
     assert status(gateway.issue_token("iris", subject="dan")["accessToken"]) == 401
+
+
+def test_workspaces_one_only_reads_hide_none_of_the_others(people, workspace, django_assert_num_queries):
+    rows = Workspace.objects.bulk_create(Workspace(name=f"a{number:03d}") for number in range(210))
+    Membership.objects.bulk_create(Membership(user=people["dan"], workspace=each, role=Role.READER) for each in rows)
+    with django_assert_num_queries(1):
+        assert [each.name for each in workspaces_with(people["dan"], Permission.SCORE)] == ["lab"]
+    assert workspaces_with(people["rita"], Permission.SCORE).count() == 0
