@@ -309,6 +309,29 @@ def test_a_pipeline_deployment_is_changed(flow, browser):
     assert client.get("/w/lab/batch-endpoints/forests/deployments/blue/edit/pipeline").status_code == 404
 
 
+@pytest.mark.parametrize("named", ["bay", "azureml:bay", "{arm}/datastores/bay"])
+def test_what_rest_stored_of_a_deployment_stays_when_another_field_is_edited(flow, browser, named):
+    client = browser("dan")
+    edit = "/w/lab/batch-endpoints/rivers/deployments/flow/edit/pipeline"
+    flow.settings |= {"default_datastore": named.format(arm=flow.endpoint.workspace.arm_id)}
+    flow.save()
+    form = client.get(edit).context["form"]
+    assert form["default_datastore"].value() == "bay"
+    sent = settings(default_datastore=form["default_datastore"].value(), description="Changed")
+    assert client.post(edit, sent).status_code == 302
+    flow.refresh_from_db()
+    assert (flow.description, flow.settings["default_datastore"]) == ("Changed", "bay")
+
+
+def test_flags_and_cluster_are_shown_though_the_datastore_is_gone(flow, browser):
+    flow.settings = {"default_datastore": "gone", "force_rerun": "true", "continue_on_step_failure": "false"}
+    flow.save()
+    form = browser("dan").get("/w/lab/batch-endpoints/rivers/deployments/flow/edit/pipeline").context["form"]
+    assert (form["force_rerun"].value(), form["continue_on_step_failure"].value()) == (True, False)
+    assert form["cluster"].value() == flow.cluster.pk
+    assert not form["default_datastore"].value()
+
+
 def test_other_workspaces_are_not_there(flow, browser, people):
     client = browser("charlie")
     form = client.get("/w/other/create/component?from=rivers_flow:1").context["form"]
