@@ -63,7 +63,9 @@ def test_the_example_is_a_pipeline_that_can_be_registered(world, browser):
     assert "word_count" not in text(client.get("/w/lab/components?q=other"))
     assert Component.objects.get(name="azureml_anonymous").versions.count() == 2
     anonymous = ComponentVersion.objects.filter(is_anonymous=True).first()
-    assert client.get(f"/w/lab/components/azureml_anonymous?version={anonymous.version}").status_code == 200
+    shown = text(client.get(f"/w/lab/components/azureml_anonymous?version={anonymous.version}"))
+    assert "New version" not in shown
+    assert "New version" in page
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,7 @@ def test_the_example_is_a_pipeline_that_can_be_registered(world, browser):
         (COMMAND.replace("azureml:sklearn:1", "azureml:none:1"), "Line 4: environment: there is no none:1"),
         (COMMAND.replace("max: 1", "max: x"), "Line 7: inputs.rate.max"),
         (COMMAND.replace("name: prepare", "name: Prepare!"), "Line 2: "),
+        (COMMAND.replace("name: prepare", "name: azureml_anonymous"), "Line 2: 'azureml_anonymous' is not"),
         (COMMAND.replace("inputs.data", "inputs.other"), "Line 10: "),
         (COMMAND + "more: 1\n", "Line 11: Unknown or unsupported field more"),
         (COMMAND.replace("version: 1", "version: a b"), "Line 3: "),
@@ -88,7 +91,7 @@ def test_what_is_wrong_is_said_with_its_line_and_stays_there(world, browser, wri
     form = answer.context["form"]
     assert told in " ".join(form.errors["text"])
     assert form["text"].value() == written
-    assert not Component.objects.filter(name__in=["prepare", "Prepare!"]).exists()
+    assert not Component.objects.filter(name__in=["prepare", "Prepare!", "azureml_anonymous"]).exists()
 
 
 def test_a_version_is_never_changed(world, browser):
