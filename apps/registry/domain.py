@@ -190,6 +190,9 @@ def register_component(
             field; "not-found" for the job it is to be made from.
     """
     check_component_name(name)
+    if name == components.ANONYMOUS and not common.get("is_anonymous"):
+        rule = "it is kept for what pipelines bring along"
+        raise Problem("bad-name", kind="component", name=name, rule=rule)
     document = components.document_of(document, workspace)
     spec = normalise(document)
     if brought_by(spec) > MOST_BROUGHT:

@@ -8,6 +8,8 @@ from typing import Any
 from django.db.models import Count, Max, QuerySet
 from django.http import HttpRequest
 
+from apps.studio.views import one
+
 
 def with_newest(assets: Sequence[Any], versions: QuerySet[Any]) -> list[tuple[Any, int, Any | None]]:
     """(the asset, how many versions it has, the newest of them) of each asset of one kind; two queries for all."""
@@ -19,7 +21,10 @@ def with_newest(assets: Sequence[Any], versions: QuerySet[Any]) -> list[tuple[An
     return [(each, count, newest.get(last)) for each, count, last in shown]
 
 
-def asked_for(request: HttpRequest, versions: QuerySet[Any]) -> Any | None:
-    """The version that the address or a form names; the first one when it names none, or one that is not there."""
+def asked_for(request: HttpRequest, versions: QuerySet[Any], kind: str, name: str) -> Any | None:
+    """The version that the form or else the address names; the first one when they name none.
+
+    Raises Problem "not-found" with the kind and name of the asset for a version that is not there.
+    """
     wanted = request.POST.get("version") or request.GET.get("version", "")
-    return (versions.filter(version=wanted).first() if wanted else None) or versions.first()
+    return one(versions.filter(version=wanted), kind, f"{name}:{wanted[:64]}") if wanted else versions.first()

@@ -216,6 +216,91 @@ def test_a_job_is_sent_once_more_by_its_id(api, hello):
         assert refused.status_code == 400, refused.content
 
 
+def test_what_is_given_beside_the_id_of_a_job_is_heeded(batch):  # noqa: F811 -- the fixture
+    prepare_and_score(batch)
+    make_cluster(batch.workspace, "second")
+    api, uri = client_of(batch.actor), batch.files(1)
+    words = {"score_mode": {"jobInputType": "literal", "value": "sent"}}
+    sent = {
+        "jobType": "Pipeline",
+        "componentId": "azureml:flow:1",
+        "computeId": "azureml:cpu",
+        "displayName": "first",
+        "experimentName": "nights",
+        "tags": {"a": "b"},
+        "inputs": {"input_data": {"jobInputType": "uri_folder", "uri": uri}, **words},
+        "outputs": {"scores": {"jobOutputType": "uri_folder", "uri": batch.uri("mine/one")}},
+        "settings": {"force_rerun": True},
+    }
+    first = api.put(f"{ARM}/jobs/first", {"properties": sent}, format="json")
+    assert first.status_code == 201, first.content
+
+    def once_more(name, **given):
+        body = {"jobType": "Pipeline", "sourceJobId": f"{ARM}/jobs/first", **given}
+        answer = api.put(f"{ARM}/jobs/{name}", {"properties": body}, format="json")
+        return answer, answer.json().get("properties")
+
+    _, same = once_more("same", outputs={"scores": {"jobOutputType": "uri_folder"}})
+    assert same["outputs"]["scores"]["uri"] == batch.uri("mine/one")
+    assert same["settings"] == first.json()["properties"]["settings"]
+    _, changed = once_more(
+        "changed",
+        displayName="second",
+        description="otherwise",
+        experimentName="days",
+        tags={"c": "d"},
+        properties={"e": "f"},
+        computeId=f"{ARM}/computes/second",
+        inputs={"score_mode": {"jobInputType": "literal", "value": "other"}},
+        outputs={"scores": {"jobOutputType": "uri_folder", "uri": batch.uri("mine/two")}},
+        settings={"continue_on_step_failure": False},
+    )
+    shown = {name: changed[name] for name in ("displayName", "description", "experimentName", "tags")}
+    assert shown == {"displayName": "second", "description": "otherwise", "experimentName": "days", "tags": {"c": "d"}}
+    assert changed["properties"]["e"] == "f"
+    assert changed["inputs"]["score_mode"]["value"] == "other"
+    assert changed["inputs"]["input_data"]["uri"] == uri
+    assert changed["outputs"]["scores"]["uri"] == batch.uri("mine/two")
+    assert changed["settings"] == {
+        "default_compute": "second",
+        "default_datastore": "workspaceblobstore",
+        "continue_on_step_failure": False,
+        "force_rerun": True,
+    }
+    assert once_more("third", settings={"default_compute": "second"})[1]["settings"]["default_compute"] == "second"
+    for given, told in (
+        ({"settings": {"default_compute": "nowhere"}}, "no cluster 'nowhere'"),
+        ({"computeId": f"{ARM}/computes/nowhere"}, "no cluster 'nowhere'"),
+        ({"settings": {"color": 1}}, "settings.color"),
+        ({"inputs": {"nobody": words["score_mode"]}}, "inputs.nobody"),
+        ({"outputs": {"nothing": {}}}, "outputs.nothing"),
+        ({"outputs": {"scores": 3}}, "outputs.scores"),
+        ({"tags": 3}, "tags"),
+    ):
+        refused, _ = once_more("refused", **given)
+        assert (refused.status_code, told in refused.json()["error"]["message"]) == (400, True), refused.content
+    assert not Job.objects.filter(name="refused").exists()
+
+
+def test_places_that_we_gave_a_job_are_not_those_of_the_next_one(batch):  # noqa: F811 -- the fixture
+    prepare_and_score(batch)
+    api = client_of(batch.actor)
+    sent = {
+        "jobType": "Pipeline",
+        "componentId": "azureml:flow:1",
+        "computeId": "azureml:cpu",
+        "inputs": {"input_data": {"jobInputType": "uri_folder", "uri": batch.files(1)}},
+    }
+    shown = api.put(f"{ARM}/jobs/first", {"properties": sent}, format="json").json()["properties"]
+    body = {**shown, "sourceJobId": "first", "jobs": {}, "settings": {}}
+    body.pop("interactionEndpoints")
+    made = api.put(f"{ARM}/jobs/again", {"properties": body}, format="json")
+    assert made.status_code == 201, made.content
+    again = made.json()["properties"]
+    assert again["outputs"]["scores"]["uri"] == batch.uri("azureml/again/scores")
+    assert again["inputs"] == shown["inputs"]
+
+
 def test_a_command_by_itself_is_400_and_says_what_to_do(api, hello):
     sent = {"jobType": "Command", "command": "echo hi", "environmentId": "x", "computeId": "y"}
     refused = api.put(f"{ARM}/jobs/alone", {"properties": sent}, format="json")

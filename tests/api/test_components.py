@@ -171,6 +171,15 @@ def test_the_requests_of_the_sdk(api, sdk):
     assert graph.order() == ("main_job",)
 
 
+def test_the_name_of_anonymous_components_is_for_those_alone(api, sdk):
+    url = f"{DEFAULT}/components/azureml_anonymous/versions/{STEP}"
+    named = {"properties": INLINE["properties"] | {"isAnonymous": False}}
+    refused = api.put(url, named, format="json")
+    assert (refused.status_code, "kept for what pipelines" in refused.json()["error"]["message"]) == (400, True)
+    assert not Component.objects.exists()
+    assert api.put(url, INLINE, format="json").status_code == 201
+
+
 def test_a_job_becomes_a_component_and_the_next_one_takes_its_place(api, sdk, monkeypatch):
     url = f"{DEFAULT}/components/azureml_anonymous/versions/1"
     assert api.put(url, FROM_JOB, format="json").status_code == 404

@@ -63,7 +63,9 @@ def test_the_example_is_a_pipeline_that_can_be_registered(world, browser):
     assert "word_count" not in text(client.get("/w/lab/components?q=other"))
     assert Component.objects.get(name="azureml_anonymous").versions.count() == 2
     anonymous = ComponentVersion.objects.filter(is_anonymous=True).first()
-    assert client.get(f"/w/lab/components/azureml_anonymous?version={anonymous.version}").status_code == 200
+    shown = text(client.get(f"/w/lab/components/azureml_anonymous?version={anonymous.version}"))
+    assert "New version" not in shown
+    assert "New version" in page
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,7 @@ def test_the_example_is_a_pipeline_that_can_be_registered(world, browser):
         (COMMAND.replace("azureml:sklearn:1", "azureml:none:1"), "Line 4: environment: there is no none:1"),
         (COMMAND.replace("max: 1", "max: x"), "Line 7: inputs.rate.max"),
         (COMMAND.replace("name: prepare", "name: Prepare!"), "Line 2: "),
+        (COMMAND.replace("name: prepare", "name: azureml_anonymous"), "Line 2: 'azureml_anonymous' is not"),
         (COMMAND.replace("inputs.data", "inputs.other"), "Line 10: "),
         (COMMAND + "more: 1\n", "Line 11: Unknown or unsupported field more"),
         (COMMAND.replace("version: 1", "version: a b"), "Line 3: "),
@@ -88,7 +91,7 @@ def test_what_is_wrong_is_said_with_its_line_and_stays_there(world, browser, wri
     form = answer.context["form"]
     assert told in " ".join(form.errors["text"])
     assert form["text"].value() == written
-    assert not Component.objects.filter(name__in=["prepare", "Prepare!"]).exists()
+    assert not Component.objects.filter(name__in=["prepare", "Prepare!", "azureml_anonymous"]).exists()
 
 
 def test_a_version_is_never_changed(world, browser):
@@ -307,6 +310,29 @@ def test_a_pipeline_deployment_is_changed(flow, browser):
     assert flow.settings["component_description"] == "kept"
     assert client.get("/w/lab/batch-endpoints/rivers/deployments/flow/edit").status_code == 404
     assert client.get("/w/lab/batch-endpoints/forests/deployments/blue/edit/pipeline").status_code == 404
+
+
+@pytest.mark.parametrize("named", ["bay", "azureml:bay", "{arm}/datastores/bay"])
+def test_what_rest_stored_of_a_deployment_stays_when_another_field_is_edited(flow, browser, named):
+    client = browser("dan")
+    edit = "/w/lab/batch-endpoints/rivers/deployments/flow/edit/pipeline"
+    flow.settings |= {"default_datastore": named.format(arm=flow.endpoint.workspace.arm_id)}
+    flow.save()
+    form = client.get(edit).context["form"]
+    assert form["default_datastore"].value() == "bay"
+    sent = settings(default_datastore=form["default_datastore"].value(), description="Changed")
+    assert client.post(edit, sent).status_code == 302
+    flow.refresh_from_db()
+    assert (flow.description, flow.settings["default_datastore"]) == ("Changed", "bay")
+
+
+def test_flags_and_cluster_are_shown_though_the_datastore_is_gone(flow, browser):
+    flow.settings = {"default_datastore": "gone", "force_rerun": "true", "continue_on_step_failure": "false"}
+    flow.save()
+    form = browser("dan").get("/w/lab/batch-endpoints/rivers/deployments/flow/edit/pipeline").context["form"]
+    assert (form["force_rerun"].value(), form["continue_on_step_failure"].value()) == (True, False)
+    assert form["cluster"].value() == flow.cluster.pk
+    assert not form["default_datastore"].value()
 
 
 def test_other_workspaces_are_not_there(flow, browser, people):

@@ -13,7 +13,14 @@ from apps.compute.drivers.base import LogChunk, LogLine
 from apps.core.errors import Problem
 from apps.core.models import AuditRecord, Operation
 from apps.endpoints.models import OnlineDeployment, OnlineEndpoint
-from tests.factories import make_deployment, make_endpoint, make_environment, make_model, make_operation
+from tests.factories import (
+    make_deployment,
+    make_endpoint,
+    make_environment,
+    make_model,
+    make_operation,
+    make_pipeline_deployment,
+)
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -689,3 +696,18 @@ def test_a_model_that_could_not_be_imported_is_shown_with_the_reason(world, work
     assert "broken version 3 of MLflow could not be imported" in page
     assert "there is no file MLmodel in it." in page
     assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize("asset", ["models/iris", "environments/sklearn", "components/rivers_flow"])
+def test_a_version_that_is_not_there_is_never_another_one(asset, world, workspace, browser):
+    make_pipeline_deployment(workspace)
+    client = browser("dan")
+    for path in (asset, f"{asset}/delete"):
+        assert client.get(f"/w/lab/{path}?version=1").status_code == 200, path
+        assert client.get(f"/w/lab/{path}").status_code == 200, path
+        missing = client.get(f"/w/lab/{path}?version=99")
+        assert missing.status_code == 404, path
+        assert f"{asset.partition('/')[2]}:99" in text(missing), path
+    for wanted in ("", "99"):
+        sent = {"version": wanted, "name": f"{asset.partition('/')[2]}:1"}
+        assert client.post(f"/w/lab/{asset}/delete", sent).status_code == 404

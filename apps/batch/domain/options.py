@@ -11,6 +11,7 @@ from apps.registry import locations, references
 from apps.registry.pipelines import fields
 
 NAMES = ("default_compute", "default_datastore", "continue_on_step_failure", "force_rerun")
+FLAGS = {"continue_on_step_failure": True, "force_rerun": False}  # with what each is when nobody says
 BESIDE = ("component_description", "component_tags", "_source")  # what is stored or sent with them
 
 
@@ -37,17 +38,13 @@ class Options:
             field = "settings.default_datastore"
             datastore = references.resource_name(datastore, workspace=workspace, kind="datastores", field=field)
             locations.datastore_named(workspace, datastore, field)
-        return cls(
-            compute=named,
-            datastore=datastore or "workspaceblobstore",
-            continue_on_step_failure=_flag(given, "continue_on_step_failure", default=True),
-            force_rerun=_flag(given, "force_rerun", default=False),
-        )
+        return cls(compute=named, datastore=datastore or "workspaceblobstore", **flags_of(given))
 
     def place(self, job: str, output: str) -> str:
         """Where an output comes to lie when nobody says otherwise."""
         return f"azureml://datastores/{self.datastore}/paths/azureml/{job}/{output}"
 
 
-def _flag(given: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    return fields.flag(given.get(name), f"settings.{name}", default=default)
+def flags_of(given: Mapping[str, Any]) -> dict[str, bool]:
+    """The settings that are true or false, by name. Raises Problem "bad-field"."""
+    return {name: fields.flag(given.get(name), f"settings.{name}", default=each) for name, each in FLAGS.items()}

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 
 from apps.accounts.models import Workspace
 from apps.batch.domain import given
-from apps.batch.domain.options import Options
+from apps.batch.domain.options import FLAGS, Options
 from apps.batch.domain.specs import JobSpec
 from apps.batch.engine import lifecycle, prints
 from apps.batch.engine.plan import OURS, WIRE, Part, freeze
@@ -96,8 +96,10 @@ def draft(*, workspace: Workspace, document: Mapping[str, Any], name: str = "") 
         reason = "only pipeline jobs can be sent: make a command a step of one; invoke a batch endpoint to run a model"
         raise unsupported("jobType", reason)
     fields.only(document, (*FIELDS.split(), *ECHOED.split()), "")
+    before = None
     if document.get("sourceJobId") and not (document.get("jobs") or document.get("componentId")):
-        return _once_more(workspace, fields.text(document["sourceJobId"], "sourceJobId"), name)
+        before = _source_of(workspace, fields.text(document["sourceJobId"], "sourceJobId"))
+        document = _once_more(before, document)
     compute = fields.text(document.get("computeId"), "computeId")
     options = Options.of(fields.mapping(document.get("settings"), "settings"), workspace=workspace, compute=compute)
     spec = JobSpec(
@@ -110,7 +112,8 @@ def draft(*, workspace: Workspace, document: Mapping[str, Any], name: str = "") 
         tags=fields.texts(document.get("tags"), "tags"),
         properties=fields.texts(document.get("properties"), "properties"),
     )
-    return _job(_component_spec(workspace, document), spec, options, workspace=workspace, at=("inputs", "outputs"))
+    component = _component_spec(workspace, document) if before is None else before.settings["spec"]
+    return _job(component, spec, options, workspace=workspace, at=("inputs", "outputs"))
 
 
 def _outputs_told(workspace: Workspace, document: Mapping[str, Any], options: Options) -> dict[str, Any]:
@@ -127,25 +130,52 @@ def _outputs_told(workspace: Workspace, document: Mapping[str, Any], options: Op
     }
 
 
-def _once_more(workspace: Workspace, reference: str, name: str) -> Job:
-    """A job as another one was: its pipeline, its inputs, its settings."""
+def _source_of(workspace: Workspace, reference: str) -> Job:
+    """The job to be made once more. Raises Problem "bad-field"."""
     source = references.resource_name(reference, workspace=workspace, kind="jobs", field="sourceJobId")
     before = Job.objects.filter(workspace=workspace, name=source, type=JobType.PIPELINE).first()
     if before is None:
         raise bad("sourceJobId", f"there is no pipeline job {source[:60]!r} in this workspace")
-    spec = JobSpec(
-        inputs=before.inputs,
-        outputs={key: each for key, each in before.outputs.items() if each.get("told")},
-        name=name,
-        display_name=before.display_name,
-        experiment_name=before.experiment_name,
-        description=before.description,
-        tags=before.tags,
-        properties=before.properties,
-    )
-    names = ("compute", "datastore", "continue_on_step_failure", "force_rerun")
-    options = Options(**{key: before.settings[key] for key in names})
-    return _job(before.settings["spec"], spec, options, workspace=workspace, at=("inputs", "outputs"))
+    return before
+
+
+def _once_more(before: Job, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a job as `before` was, except for what this one says: inputs, outputs and settings by name.
+
+    An empty text says nothing: the SDK sends an `experimentName` that is one.
+    """
+    was = {
+        "displayName": before.display_name,
+        "experimentName": before.experiment_name,
+        "description": before.description,
+        "tags": before.tags,
+        "properties": before.properties,
+        "computeId": before.settings["compute"],
+    }
+    settings = {name: before.settings[name] for name in FLAGS} | {"default_datastore": before.settings["datastore"]}
+    return {
+        **was,
+        **_said(document),
+        "inputs": before.inputs | fields.mapping(document.get("inputs"), "inputs"),
+        "outputs": _outputs_once_more(before, fields.mapping(document.get("outputs"), "outputs")),
+        "settings": settings | _said(fields.mapping(document.get("settings"), "settings")),
+    }
+
+
+def _said(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each for name, each in document.items() if each not in (None, "")}
+
+
+def _outputs_once_more(before: Job, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Places that people told stay as they are; those that we gave to `before` are not given again."""
+    made = {name: {"uri": each["uri"]} for name, each in before.outputs.items() if each.get("told")}
+    for name, each in given.items():
+        told = fields.mapping(each, below("outputs", name[:60]))
+        place = told.pop("uri", None) or told.pop("path", None)
+        if place and place != before.outputs.get(name, {}).get("uri"):
+            made[name] = {"uri": place}
+        made[name] = told | made.get(name, {})
+    return made
 
 
 def _component_spec(workspace: Workspace, document: Mapping[str, Any]) -> dict[str, Any]:

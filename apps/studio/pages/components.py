@@ -71,7 +71,7 @@ class ComponentBase(Page):
         self.component = one(Component.objects.filter(workspace=self.workspace, name=name), "component", name)
         related = ("created_by", "asset__workspace", "code__asset", "environment__asset")
         rows = self.component.versions.select_related(*related)
-        self.chosen = asked_for(request, rows)
+        self.chosen = asked_for(request, rows, "component", name)
 
     def context(self) -> dict[str, Any]:
         return {**super().context(), "component": self.component, "chosen": self.chosen}

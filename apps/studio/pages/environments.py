@@ -68,7 +68,7 @@ class EnvironmentBase(Page):
         self.environment = one(rows, "environment", name)
         packaged = (f"package__{each}" for each in ("model__asset", "code__asset", "base__asset", "image"))
         versions = self.environment.versions.select_related("created_by", "asset__workspace", *packaged)
-        self.chosen = asked_for(request, versions)
+        self.chosen = asked_for(request, versions, "environment", name)
 
     def wanted(self) -> EnvironmentVersion:
         """The version that a form names; never another one instead."""

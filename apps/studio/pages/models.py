@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
@@ -66,7 +66,10 @@ class ModelBase(Page):
         name = kwargs["model"]
         self.model = one(Model.objects.filter(workspace=self.workspace, name=name), "model", name)
         rows = self.model.versions.select_related("tree", "created_by", "asset__workspace")
-        self.chosen = asked_for(request, rows)
+        self.chosen = self.choose(request, rows)
+
+    def choose(self, request: HttpRequest, rows: QuerySet[ModelVersion]) -> ModelVersion | None:
+        return asked_for(request, rows, "model", self.model.name)
 
     def context(self) -> dict[str, Any]:
         return {**super().context(), "model": self.model, "chosen": self.chosen}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, resolve_url
 
@@ -24,6 +25,7 @@ from apps.studio.forms import PackageForm, routes_of
 from apps.studio.pages.code_files import CodePage
 from apps.studio.pages.environments import EnvironmentBase
 from apps.studio.pages.models import ModelBase
+from apps.studio.views import one
 
 FIELD_OF = {
     "targetEnvironmentName": "name",
@@ -47,13 +49,12 @@ class ModelPackage(ModelBase, CodePage):
         """The version that the address names; never another one instead."""
         return self.exactly(self.request.GET.get("version", ""))
 
-    def prepare(self, request: HttpRequest, **kwargs: Any) -> None:
-        super().prepare(request, **kwargs)
+    def choose(self, request: HttpRequest, rows: QuerySet[ModelVersion]) -> ModelVersion | None:
         wanted = request.GET.get("version", "")  # not the form's own field of that name
-        rows = self.model.versions.select_related("tree", "created_by", "asset__workspace")
-        self.chosen = rows.filter(version=wanted).first()
-        if wanted or request.method == "POST":
-            self.version()
+        if not wanted and request.method != "POST":
+            return None
+        chosen: ModelVersion = one(rows.filter(version=wanted), "model", f"{self.model.name}:{wanted[:64]}")
+        return chosen
 
     def get(self, request: HttpRequest, **_: Any) -> HttpResponse:
         """Without a version of the newest one, whose address it then has: the form is of just that version."""

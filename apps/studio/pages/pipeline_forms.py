@@ -8,6 +8,7 @@ from django.http import HttpResponse
 
 from apps.batch import domain
 from apps.batch.domain import BatchDeploymentSpec, deployment_spec_of
+from apps.batch.domain.options import FLAGS, flags_of
 from apps.batch.enums import DeploymentType
 from apps.batch.models import Cluster
 from apps.studio import ascode_batch
@@ -19,7 +20,6 @@ from apps.studio.pages.batch_forms import BatchDeploymentPage, free_name
 from apps.studio.views import FormPage
 
 FIELD_OF = {"deploymentConfiguration.componentId": "component", "settings.default_compute": "cluster"}
-FLAGS = ("continue_on_step_failure", "force_rerun")
 # Azure's own words about the component in a deployment, which REST stores among the settings
 WORDS: dict[str, Any] = {"component_description": "", "component_tags": {}}
 
@@ -85,10 +85,12 @@ class PipelineDeploymentEdit(PipelineForms, BatchDeploymentPage):
     def form(self, data: Any = None, files: Any = None) -> PipelineDeploymentEditForm:
         here, options = self.deployment, options_of(self.deployment)
         initial: dict[str, Any] = {"component": str(here.component or ""), "description": here.description}
-        initial |= {"tags": here.tags, "default_datastore": here.settings.get("default_datastore")}
+        initial |= {"tags": here.tags, **flags_of(here.settings)}
+        cluster = here.cluster
         if options is not None:
             cluster = Cluster.objects.filter(workspace=self.workspace, name__iexact=options.compute).first()
-            initial |= {name: getattr(options, name) for name in FLAGS} | {"cluster": cluster and cluster.pk}
+            initial["default_datastore"] = options.datastore if here.settings.get("default_datastore") else None
+        initial["cluster"] = cluster and cluster.pk
         return PipelineDeploymentEditForm(data, workspace=self.workspace, current=here, initial=initial)
 
     def save(self, form: Any) -> HttpResponse:
