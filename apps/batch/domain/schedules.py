@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission, require
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 MOST = 1000  # of one workspace
 AT_ONCE = 100  # schedules that fire in one round
+SECRET = 32  # hexadecimal digits of a request's id
 TOPIC = "schedules"
 
 
@@ -171,6 +173,7 @@ def fire_due() -> int:
     """Invoke what is due; how many were. A time that passed while nobody looked fires once, late.
 
     The request's id is the schedule's and the time's, so a crash before the next time is written makes no second job.
+    Nobody else can tell it: a job that a user sent under it would pass for the one that was made already.
     """
     rows = Schedule.objects.filter(enabled=True, next_at__lte=timezone.now()).select_related(
         "workspace", "endpoint__workspace", "modified_by"
@@ -223,11 +226,13 @@ def _invoke(schedule: Schedule, due: datetime) -> Job:
         reason = "Who changed this schedule last is not here any more; whoever saves it again answers for its jobs."
         raise Problem("conflict", reason=reason)
     require(actor, Permission.SCORE, schedule.workspace)
-    return _run(schedule, actor, f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}")
+    request = f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}"
+    secret = salted_hmac("apps.batch.schedules", request, algorithm="sha256").hexdigest()[:SECRET]
+    return _run(schedule, actor, f"{request}/{secret}")
 
 
 def _run(schedule: Schedule, actor: Any, request_id: str) -> Job:
-    """The job of a request; the same one when it was made already."""
+    """The job of a request; the same one when it was made already. The request's id is one that nobody can guess."""
     if schedule.endpoint is not None:
         job, _new = invoke(
             endpoint=schedule.endpoint,
