@@ -161,6 +161,43 @@ def test_a_schedule_ends_after_its_last_time_without_an_error(planned):
     assert domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor).enabled is False
 
 
+def test_one_that_has_ended_can_be_changed_and_stays_so(planned):
+    schedule = make(planned)
+    Schedule.objects.update(ends_at=timezone.now() - timedelta(hours=1), next_at=None)
+    schedule.refresh_from_db()
+    changed = domain.schedule_spec_of(schedule, description="was nightly")
+    schedule = domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
+    assert (schedule.description, schedule.enabled, schedule.next_at, schedule.ended) == (
+        "was nightly",
+        True,
+        None,
+        True,
+    )
+    for more in ({"ends_at": timezone.now() - timedelta(minutes=1)}, {"cron": "61 * * * *"}):
+        with pytest.raises(Problem):
+            changed = domain.schedule_spec_of(schedule, **more)
+            domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
+    changed = domain.schedule_spec_of(schedule, ends_at=timezone.now() + timedelta(days=1))
+    schedule = domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
+    assert schedule.next_at is not None
+    assert not schedule.ended
+
+
+def test_one_without_a_time_left_before_its_end_has_ended_too(planned):
+    end = timezone.now() + timedelta(days=2)
+    schedule = make(planned, ends_at=end)
+    yearly = f"0 0 {(end - timedelta(days=30)):%d %m} *"
+    Schedule.objects.update(next_at=None, cron=yearly)
+    schedule.refresh_from_db()
+    changed = domain.schedule_spec_of(schedule, description="over")
+    assert domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor).ended
+    changed = domain.schedule_spec_of(schedule, cron="* * * * *")
+    assert not domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor).ended
+    changed = domain.schedule_spec_of(schedule, cron=yearly)
+    with pytest.raises(Problem, match="endTime"):
+        domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
+
+
 def test_names_are_unique_and_endpoints_of_other_workspaces_not_there(planned):
     make(planned)
     with pytest.raises(Problem) as twice:

@@ -74,8 +74,11 @@ def create_schedule(*, workspace: Workspace, name: str, spec: ScheduleSpec, acto
 
 @transaction.atomic
 def update_schedule(*, schedule: Schedule, spec: ScheduleSpec, actor: Any) -> Schedule:
-    """Raises Problem "bad-field", "not-found"."""
-    return _change(schedule, "schedule.update", actor, **_values(schedule.workspace, spec))
+    """One that has ended can be changed and stays so, unless it is given another end.
+
+    Raises Problem "bad-field", "not-found".
+    """
+    return _change(schedule, "schedule.update", actor, **_values(schedule.workspace, spec, schedule))
 
 
 @transaction.atomic
@@ -117,7 +120,7 @@ def upcoming(schedule: Schedule, count: int) -> list[datetime]:
     return list(islice(times(schedule, timezone.now()), count))
 
 
-def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
+def _values(workspace: Workspace, spec: ScheduleSpec, before: Schedule | None = None) -> dict[str, Any]:
     if spec.endpoint is not None:
         _check_invocation(workspace, spec.endpoint, spec)
     else:
@@ -128,9 +131,7 @@ def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
     if spec.recurrence:
         spec = replace(spec, cron=cron_of(spec.recurrence, spec.starts_at, spec.time_zone))
     spec = replace(spec, cron=" ".join(spec.cron.split()))
-    now = timezone.now()
-    ended = not spec.enabled and spec.ends_at is not None and spec.ends_at <= now
-    following = None if ended else next_time(spec, now)
+    following = _following(spec, before)
     names = ("cron", "time_zone", "display_name", "description", "tags", "enabled", "definition", "recurrence")
     return {name: getattr(spec, name) for name in (*names, "endpoint", "starts_at", "ends_at")} | {
         "body": asdict(spec.job),
@@ -138,6 +139,16 @@ def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
         "next_at": following if spec.enabled else None,
         "last_error": None,
     }
+
+
+def _following(spec: ScheduleSpec, before: Schedule | None) -> datetime | None:
+    """When it is due next; None when it has ended. Raises Problem "bad-field" for an end that leaves it no time."""
+    now = timezone.now()
+    kept = before is not None and before.ends_at == spec.ends_at
+    past = spec.ends_at is not None and spec.ends_at <= now
+    if past and (kept or not spec.enabled) or kept and before is not None and before.ended:
+        return next(times(spec, now), None)
+    return next_time(spec, now)
 
 
 def _check_invocation(workspace: Workspace, endpoint: BatchEndpoint, spec: ScheduleSpec) -> None:
