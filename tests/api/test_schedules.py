@@ -46,7 +46,7 @@ BODY = {
     }
 }
 DEFINITION = "properties.action.endpointInvocationDefinition"
-WEIRD = [None, "", "x" * 200, -1, 0, 2**40, 1.5, True, [], [None], {}, [{}], {"a": {"b": []}}, "PT", "\u0663", "azureml:x"]
+WEIRD = [None, "", "x" * 200, -1, 0, 2**40, 1.5, True, [], [None], {}, [{}], {"a": {"b": []}}, "PT", "\u0663", "a:x"]
 
 
 @pytest.fixture

@@ -174,8 +174,8 @@ def test_one_that_has_ended_can_be_changed_and_stays_so(planned):
         True,
     )
     for more in ({"ends_at": timezone.now() - timedelta(minutes=1)}, {"cron": "61 * * * *"}):
+        changed = domain.schedule_spec_of(schedule, **more)
         with pytest.raises(Problem):
-            changed = domain.schedule_spec_of(schedule, **more)
             domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
     changed = domain.schedule_spec_of(schedule, ends_at=timezone.now() + timedelta(days=1))
     schedule = domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)

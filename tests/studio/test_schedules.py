@@ -218,7 +218,7 @@ def test_recurrence_start_and_end_are_shown_and_told_as_code(world, browser):
     )
     answer = client.get(EDIT)
     page = text(answer)
-    assert "Recurrence: frequency Week, interval 2 · Start time: 2026-01-05 10:00:00 · End time: 2999-01-05" in page
+    assert "Recurrence: frequency Week, interval 2 · Start time: 2026-01-05 09:00:00 UTC · End time: 2999-01-05" in page
     assert "takes the recurrence" in page
     before = domain.schedule_spec_of(Schedule.objects.get(name="nightly"))
     code = answer.context["code"]

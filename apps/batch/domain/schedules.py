@@ -146,7 +146,7 @@ def _following(spec: ScheduleSpec, before: Schedule | None) -> datetime | None:
     now = timezone.now()
     kept = before is not None and before.ends_at == spec.ends_at
     past = spec.ends_at is not None and spec.ends_at <= now
-    if past and (kept or not spec.enabled) or kept and before is not None and before.ended:
+    if (past and (kept or not spec.enabled)) or (kept and before is not None and before.ended):
         return next(times(spec, now), None)
     return next_time(spec, now)
 

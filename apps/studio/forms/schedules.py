@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
 
 from django import forms
@@ -10,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import Workspace
 from apps.batch.domain.specs import LONGEST_NAME
-from apps.batch.domain.triggers import zone_of
 from apps.batch.enums import DeploymentType
 from apps.batch.models import BatchEndpoint, Schedule
 from apps.studio.forms.base import NAME_INPUT, StudioForm, TagsField
@@ -133,15 +133,14 @@ class ScheduleForm(StudioForm):
 
 
 def times_of(schedule: Schedule) -> list[str]:
-    """What no field shows: the recurrence; start and end by the clock of the schedule's time zone."""
+    """What no field shows: the recurrence; start and end in UTC, as another time zone does not move them."""
     shown = []
     if given := schedule.recurrence:
         told = {"frequency": given["frequency"], "interval": given["interval"]}
         shown.append(_("Recurrence: frequency %(frequency)s, interval %(interval)s") % told)
-    zone = zone_of(schedule.time_zone)
     for text, at in ((_("Start time: %(time)s"), schedule.starts_at), (_("End time: %(time)s"), schedule.ends_at)):
         if at is not None:
-            shown.append(text % {"time": f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}"})
+            shown.append(text % {"time": f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"})
     return shown
 
 

@@ -75,7 +75,7 @@ class ScheduleForms(FormPage):
         values = {name: data[name] for name in PLAIN} | self.trigger(data)
         return ScheduleSpec(endpoint=data["endpoint"], job=self.job(data), **values)
 
-    def trigger(self, data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    def trigger(self, data: dict[str, Any]) -> dict[str, Any]:
         """Of a `ScheduleSpec` the recurrence, the start and the end, which no field of the form has."""
         return {}
 
@@ -86,7 +86,8 @@ class ScheduleForms(FormPage):
             chosen = rows.filter(pk=number(str(chosen))).first() if chosen else rows.first()
         job = asdict(self.job(data))
         writer = Writer(self.workspace.name)
-        written = {**data, **self.trigger(data), "endpoint": chosen.name if chosen else "", "job": job | job["overrides"]}
+        written = {**data, "endpoint": chosen.name if chosen else "", "job": job | job["overrides"]}
+        written |= self.trigger(data)
         ascode_batch.schedule(writer, name, written)
         return writer.done()
 
