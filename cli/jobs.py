@@ -271,7 +271,8 @@ def list_schedules(client: Client, options: argparse.Namespace, say: Say) -> int
     for each in answer["value"]:
         properties = each["properties"]
         trigger = properties["trigger"]
-        due = properties["properties"]["nextRuns"].partition(",")[0] or "disabled"
+        idle = "ended" if properties["isEnabled"] else "disabled"
+        due = properties["properties"]["nextRuns"].partition(",")[0] or idle
         shown = properties["displayName"] or ""
         when = trigger.get("expression") or f"every {trigger['interval']} {trigger['frequency'].lower()}"
         say(f"{each['name']:<33} {when:<20} {trigger['timeZone']:<20} {due:<25} {shown}".rstrip())

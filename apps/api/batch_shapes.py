@@ -283,13 +283,19 @@ class Invocation(Folded):
     properties = InvocationProperties()
 
 
-class Pattern(Strict):
-    """Of a recurrence."""
+def numbers(most: int) -> Any:
+    """At most so many whole numbers, none of them null."""
+    child = serializers.IntegerField(min_value=-(2**31), max_value=2**31 - 1)
+    return optional(serializers.ListField, child=child, max_length=most)
 
-    hours = optional(serializers.ListField, child=whole(), max_length=24)
-    minutes = optional(serializers.ListField, child=whole(), max_length=60)
+
+class Pattern(Strict):
+    """Of a recurrence. The ranges are checked by `apps.batch.domain.triggers`."""
+
+    hours = numbers(24)
+    minutes = numbers(60)
     weekDays = optional(serializers.ListField, child=AnyCase(DAYS), max_length=7)
-    monthDays = optional(serializers.ListField, child=whole(), max_length=31)
+    monthDays = numbers(31)
 
 
 class Trigger(Strict):

@@ -366,3 +366,15 @@ class Schedule(Tracked):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is on, but its end leaves no more times."""
+        return self.enabled and self.ends_at is not None and self.next_at is None
+
+    @property
+    def state_name(self) -> str:
+        """Of `apps.core.words`."""
+        if self.ended:
+            return "ended"
+        return "enabled" if self.enabled else "disabled"

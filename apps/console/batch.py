@@ -195,7 +195,7 @@ class BatchDeployments(ConsoleAdmin):
 
 
 def enabled_word(row: Schedule) -> Any:
-    return html.named("enabled" if row.enabled else "disabled")
+    return html.named(row.state_name)
 
 
 def _deployment_of(row: Schedule) -> Any:

@@ -27,6 +27,7 @@ NAMED: dict[str, tuple[str, str | Promise]] = {
     "no-engine": ("failed", _("No container engine")),
     "enabled": ("ok", _("Enabled")),
     "disabled": ("idle", _("Disabled")),
+    "ended": ("idle", _("Ended")),
     "failed-last": ("failed", _("Failed last")),
     "offered": ("ok", _("Offered")),
     "hidden": ("idle", _("Hidden")),

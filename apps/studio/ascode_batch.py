@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 from django.conf import settings
@@ -203,19 +204,28 @@ def schedule(writer: Writer, name: str, spec: dict[str, Any]) -> None:
         "deploymentName": spec.get("deployment"),
         "properties": _invocation(spec["job"]),
     }
-    cron, zone = spec.get("cron") or "0 6 * * *", spec.get("time_zone") or "UTC"
     properties = {
         "displayName": spec.get("display_name"),
         "description": spec.get("description"),
         "tags": spec.get("tags"),
         "isEnabled": bool(spec.get("enabled")),
-        "trigger": {"triggerType": "Cron", "expression": cron, "timeZone": zone},
+        "trigger": _trigger(spec),
         "action": {"actionType": "InvokeBatchEndpoint", "endpointInvocationDefinition": definition},
     }
     body = {"properties": pruned(properties)}
     writer.note("az ml has no schedules of batch endpoints")
     writer.portway("schedule", "create", name, "--file", writer.file("schedule.yml", body))
     writer.call("PUT", f"schedules/{name}", body)
+
+
+def _trigger(spec: dict[str, Any]) -> dict[str, Any]:
+    """Times as they are in UTC, so that they mean the same in every zone that is typed."""
+    kind = {"triggerType": "Cron", "expression": spec.get("cron") or "0 6 * * *"}
+    if recurrence := spec.get("recurrence"):
+        kind = {"triggerType": "Recurrence", **recurrence}
+    given = {"startTime": spec.get("starts_at"), "endTime": spec.get("ends_at")}
+    times = {name: f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" for name, at in given.items() if at is not None}
+    return {**kind, "timeZone": spec.get("time_zone") or "UTC", **times}
 
 
 def cluster(writer: Writer, data: dict[str, Any], *, verb: str = "create") -> None:

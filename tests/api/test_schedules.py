@@ -1,5 +1,7 @@
 """Schedules over REST; every field of them fuzzed."""
 
+import uuid
+
 import pytest
 from rest_framework.test import APIClient
 
@@ -44,7 +46,7 @@ BODY = {
     }
 }
 DEFINITION = "properties.action.endpointInvocationDefinition"
-WEIRD = [None, "", "x" * 200, -1, 0, 2**40, 1.5, True, [], {}, [{}], {"a": {"b": []}}, "PT", "\u0663", "azureml:x"]
+WEIRD = [None, "", "x" * 200, -1, 0, 2**40, 1.5, True, [], [None], {}, [{}], {"a": {"b": []}}, "PT", "\u0663", "a:x"]
 
 
 @pytest.fixture
@@ -259,6 +261,26 @@ def test_what_no_job_can_be_made_of_is_400(api, hello, change, told):
     assert answer.status_code == 400, answer.content
     assert told in answer.json()["error"]["message"]
     assert not Schedule.objects.exists()
+
+
+@pytest.mark.parametrize("field", ["hours", "minutes", "weekDays", "monthDays"])
+def test_a_number_of_a_recurrence_is_not_null(api, hello, field):
+    answer = api.put(NIGHTLY, with_changes(OF_JOB, {f"properties.trigger.schedule.{field}": [None]}), format="json")
+    assert answer.status_code == 400, answer.content
+    assert field in answer.json()["error"]["message"]
+
+
+def test_a_job_sent_under_the_name_that_used_to_be_made_of_the_time_is_not_taken(api, hello):
+    assert api.put(NIGHTLY, OF_JOB, format="json").status_code == 201
+    schedule = Schedule.objects.get()
+    due = come_due(schedule)
+    guessed = uuid.uuid5(uuid.NAMESPACE_URL, f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}")
+    job = {"properties": OF_JOB["properties"]["action"]["jobDefinition"]}
+    assert api.put(f"{ARM}/jobs/{guessed}", job, format="json").status_code in {200, 201}
+    assert schedules.fire_due() == 1
+    schedule.refresh_from_db()
+    assert schedule.last_job is not None
+    assert schedule.last_job.name != str(guessed)
 
 
 def test_no_value_of_any_field_of_a_job_is_a_5xx(api, hello):

@@ -50,7 +50,8 @@ def test_what_is_due_is_invoked_once_and_runs(planned):
     schedule.refresh_from_db()
     job = schedule.last_job
     assert Job.objects.count() == 1
-    assert (job.created_by, job.request_id) == (planned.actor, f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}")
+    assert job.created_by == planned.actor
+    assert job.request_id.startswith(f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}/")
     assert schedule.next_at > timezone.now()
     assert schedule.last_error is None
     planned.agent()
@@ -64,6 +65,19 @@ def test_a_crash_before_the_next_time_is_written_makes_no_second_job(planned):
     Schedule.objects.filter(pk=schedule.pk).update(next_at=due)
     schedules.fire_due()
     assert Job.objects.count() == 1
+
+
+def test_a_job_that_somebody_sent_in_the_name_of_the_request_is_not_taken_for_it(planned):
+    schedule = make(planned)
+    due = come_due(schedule)
+    guessed = f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}"
+    other, _new = domain.invoke(
+        endpoint=schedule.endpoint, deployment=None, spec=spec(planned).job, actor=planned.actor, request_id=guessed
+    )
+    schedules.fire_due()
+    schedule.refresh_from_db()
+    assert schedule.last_job is not None
+    assert schedule.last_job != other
 
 
 def test_what_goes_wrong_is_told_and_the_next_time_comes(planned):
@@ -145,6 +159,43 @@ def test_a_schedule_ends_after_its_last_time_without_an_error(planned):
         domain.enable_schedule(schedule=schedule, enabled=True, actor=planned.actor)
     changed = domain.schedule_spec_of(schedule, enabled=False)
     assert domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor).enabled is False
+
+
+def test_one_that_has_ended_can_be_changed_and_stays_so(planned):
+    schedule = make(planned)
+    Schedule.objects.update(ends_at=timezone.now() - timedelta(hours=1), next_at=None)
+    schedule.refresh_from_db()
+    changed = domain.schedule_spec_of(schedule, description="was nightly")
+    schedule = domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
+    assert (schedule.description, schedule.enabled, schedule.next_at, schedule.ended) == (
+        "was nightly",
+        True,
+        None,
+        True,
+    )
+    for more in ({"ends_at": timezone.now() - timedelta(minutes=1)}, {"cron": "61 * * * *"}):
+        changed = domain.schedule_spec_of(schedule, **more)
+        with pytest.raises(Problem):
+            domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
+    changed = domain.schedule_spec_of(schedule, ends_at=timezone.now() + timedelta(days=1))
+    schedule = domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
+    assert schedule.next_at is not None
+    assert not schedule.ended
+
+
+def test_one_without_a_time_left_before_its_end_has_ended_too(planned):
+    end = timezone.now() + timedelta(days=2)
+    schedule = make(planned, ends_at=end)
+    yearly = f"0 0 {(end - timedelta(days=30)):%d %m} *"
+    Schedule.objects.update(next_at=None, cron=yearly)
+    schedule.refresh_from_db()
+    changed = domain.schedule_spec_of(schedule, description="over")
+    assert domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor).ended
+    changed = domain.schedule_spec_of(schedule, cron="* * * * *")
+    assert not domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor).ended
+    changed = domain.schedule_spec_of(schedule, cron=yearly)
+    with pytest.raises(Problem, match="endTime"):
+        domain.update_schedule(schedule=schedule, spec=changed, actor=planned.actor)
 
 
 def test_names_are_unique_and_endpoints_of_other_workspaces_not_there(planned):

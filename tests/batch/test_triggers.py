@@ -54,6 +54,40 @@ def test_recurrences(asked, expected):
     assert due(**asked) == expected
 
 
+@pytest.mark.parametrize(("frequency", "second"), [("Day", "12-03"), ("Week", "12-15"), ("Month", "02-01")])
+def test_seconds_of_a_start_do_not_skip_the_first_run(frequency, second):
+    start = triggers.moment("2026-12-01T00:00:30.5", triggers.zone_of("UTC"), "startTime")
+    assert due(frequency, 2, start=start, count=2) == ["12-01 00:00", f"{second} 00:00"]
+
+
+def test_an_end_is_to_the_second():
+    end = triggers.moment("2026-12-01T23:59:59.5", triggers.zone_of("UTC"), "endTime")
+    assert end == datetime(2026, 12, 1, 23, 59, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "pattern", "cron"),
+    [
+        ("Day", {"hours": [1], "minutes": list(range(60))}, "* 1 * * *"),
+        ("Day", {"hours": list(range(24)), "minutes": [0, 1]}, "0,1 * * * *"),
+        ("Day", {"hours": [1, 2, 3, 5, 7, 8], "minutes": list(range(1, 60))}, "1-59 1-3,5,7,8 * * *"),
+        ("Week", {"weekDays": list(triggers.DAYS), "hours": [3]}, "0 3 * * *"),
+        ("Month", {"monthDays": list(range(1, 32)), "hours": [3]}, "0 3 * * *"),
+    ],
+)
+def test_numbers_in_a_row_are_short_as_cron(frequency, pattern, cron):
+    recurrence = {"frequency": frequency, "interval": 1, "schedule": pattern}
+    assert triggers.cron_of(recurrence, None, "UTC") == cron
+    assert due(frequency, **pattern)
+
+
+def test_more_times_than_an_expression_can_name_are_refused():
+    odd = {name: list(range(1, most, 2)) for name, most in (("hours", 24), ("minutes", 60), ("monthDays", 32))}
+    with pytest.raises(Problem, match="too many times") as refused:
+        due("Month", **odd)
+    assert (refused.value.code, refused.value.target) == ("bad-field", "properties.trigger.schedule")
+
+
 def test_intervals_of_days_are_those_of_the_calendar_when_the_clock_is_changed():
     start = datetime(2026, 3, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
     assert due("Day", 2, "Europe/Berlin", after=start, start=start) == ["03-29 01:00", "03-31 00:30", "04-02 00:30"]

@@ -2,10 +2,12 @@
 
 import json
 import threading
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from django.conf import settings
+from django.utils import timezone
 
 from apps.accounts.domain import create_token
 from apps.batch.engine import joblogs
@@ -176,6 +178,17 @@ def test_schedules_are_listed_and_switched(job, capsys):
     assert run("schedule", "show", "nightly") == 0
     assert json.loads(capsys.readouterr().out)["name"] == "nightly"
     assert run("schedule", "show", "none") == 1
+
+
+def test_a_schedule_that_has_ended_is_listed_as_such_and_can_be_changed(job, capsys):
+    past = timezone.now().replace(microsecond=0) - timedelta(days=1)
+    values = {"workspace": job.workspace, "endpoint": job.endpoint, "cron": "0 3 * * *"}
+    row = Schedule.objects.create(name="nightly", ends_at=past, **values)
+    assert run("schedule", "list") == 0
+    assert capsys.readouterr().out.split()[-1] == "ended"
+    assert run("schedule", "update", "nightly", "--description", "over") == 0
+    row.refresh_from_db()
+    assert (row.description, row.ends_at, row.ended) == ("over", past, True)
 
 
 def test_schedules_are_saved_from_files_and_changed(job, capsys, tmp_path):

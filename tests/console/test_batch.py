@@ -72,6 +72,12 @@ def test_a_batch_endpoint_shows_its_deployments_jobs_and_schedules(it, job, worl
     assert html.address(job.cluster) in text(it, job.deployment)
 
 
+def test_a_schedule_that_has_ended_says_so(it, job, world):
+    Schedule.objects.update(ends_at=timezone.now() - timedelta(days=1), next_at=None)
+    for page in (text(it, world["schedule"]), text(it, job.endpoint)):
+        assert "Ended</span>" in page
+
+
 def test_a_cluster_that_waits_says_why(it, job):
     Cluster.objects.update(waiting={"code": "no-capacity", "message": "No room for a node.", "next": "Wait."})
     assert "No room for a node." in text(it, job.cluster)

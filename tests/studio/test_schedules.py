@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 WEB = "azureml://datastores/workspaceblobstore/paths/in"
 CREATE = "/w/lab/create/schedule"
 EDIT = "/w/lab/schedules/nightly/edit"
+TIMES = ("cron", "time_zone", "recurrence", "starts_at", "ends_at")
 
 
 def text(response):
@@ -200,6 +201,50 @@ def test_a_recurrence_survives_the_form_unless_its_time_is_changed(world, browse
     row = Schedule.objects.get(name="nightly")
     assert (row.recurrence, row.starts_at, row.description) == (recurrence, start, "of the forests")
     assert row.next_at >= start
+    assert client.post(EDIT, form(time_zone="America/New_York")).status_code == 302
+    row.refresh_from_db()
+    assert (row.recurrence, row.starts_at, row.time_zone) == (recurrence, start, "America/New_York")
     assert client.post(EDIT, form(cron="0 7 * * 1")).status_code == 302
     row.refresh_from_db()
     assert (row.recurrence, row.cron, row.starts_at) == (None, "0 7 * * 1", start)
+
+
+def test_recurrence_start_and_end_are_shown_and_told_as_code(world, browser):
+    client = browser("dan")
+    recurrence = {"frequency": "Week", "interval": 2, "schedule": {"weekDays": ["Monday"], "hours": [6]}}
+    start, end = datetime(2026, 1, 5, 9, tzinfo=UTC), datetime(2999, 1, 5, 9, tzinfo=UTC)
+    Schedule.objects.filter(name="nightly").update(
+        cron="0 6 * * 1", time_zone="Europe/Berlin", recurrence=recurrence, starts_at=start, ends_at=end
+    )
+    answer = client.get(EDIT)
+    page = text(answer)
+    assert "Recurrence: frequency Week, interval 2 · Start time: 2026-01-05 09:00:00 UTC · End time: 2999-01-05" in page
+    assert "takes the recurrence" in page
+    before = domain.schedule_spec_of(Schedule.objects.get(name="nightly"))
+    code = answer.context["code"]
+    [(_method, _path, body)] = requests_of(code.curl)
+    assert body["properties"]["trigger"] == {
+        "triggerType": "Recurrence",
+        **recurrence,
+        "timeZone": "Europe/Berlin",
+        "startTime": "2026-01-05T09:00:00Z",
+        "endTime": "2999-01-05T09:00:00Z",
+    }
+    assert list(play(client, code.curl)) == [200]
+    after = domain.schedule_spec_of(Schedule.objects.get(name="nightly"))
+    assert [getattr(after, name) for name in TIMES] == [getattr(before, name) for name in TIMES]
+    typed = client.post(EDIT, form(cron="0 7 * * 1", time_zone="Nowhere"), headers=CODE).json()
+    [(_method, _path, body)] = requests_of(typed["curl"])
+    assert (body["properties"]["trigger"]["triggerType"], "interval" in typed["curl"]) == ("Cron", False)
+
+
+def test_one_that_has_ended_says_so_and_its_description_can_be_changed(world, browser):
+    client = browser("dan")
+    end = datetime(2026, 1, 5, 9, tzinfo=UTC)
+    Schedule.objects.filter(name="nightly").update(ends_at=end, next_at=None)
+    assert "Ended" in text(client.get("/w/lab/schedules"))
+    assert client.post(EDIT, form(description="was nightly")).status_code == 302
+    row = Schedule.objects.get(name="nightly")
+    assert (row.description, row.ends_at, row.next_at, row.ended) == ("was nightly", end, None, True)
+    body = client.get(EDIT).context["code"].curl
+    assert list(play(client, body)) == [200]

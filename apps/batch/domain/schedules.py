@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from apps.accounts.models import Workspace
 from apps.accounts.policy import Permission, require
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 MOST = 1000  # of one workspace
 AT_ONCE = 100  # schedules that fire in one round
+SECRET = 32  # hexadecimal digits of a request's id
 TOPIC = "schedules"
 
 
@@ -72,8 +74,11 @@ def create_schedule(*, workspace: Workspace, name: str, spec: ScheduleSpec, acto
 
 @transaction.atomic
 def update_schedule(*, schedule: Schedule, spec: ScheduleSpec, actor: Any) -> Schedule:
-    """Raises Problem "bad-field", "not-found"."""
-    return _change(schedule, "schedule.update", actor, **_values(schedule.workspace, spec))
+    """One that has ended can be changed and stays so, unless it is given another end.
+
+    Raises Problem "bad-field", "not-found".
+    """
+    return _change(schedule, "schedule.update", actor, **_values(schedule.workspace, spec, schedule))
 
 
 @transaction.atomic
@@ -115,7 +120,7 @@ def upcoming(schedule: Schedule, count: int) -> list[datetime]:
     return list(islice(times(schedule, timezone.now()), count))
 
 
-def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
+def _values(workspace: Workspace, spec: ScheduleSpec, before: Schedule | None = None) -> dict[str, Any]:
     if spec.endpoint is not None:
         _check_invocation(workspace, spec.endpoint, spec)
     else:
@@ -126,9 +131,7 @@ def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
     if spec.recurrence:
         spec = replace(spec, cron=cron_of(spec.recurrence, spec.starts_at, spec.time_zone))
     spec = replace(spec, cron=" ".join(spec.cron.split()))
-    now = timezone.now()
-    ended = not spec.enabled and spec.ends_at is not None and spec.ends_at <= now
-    following = None if ended else next_time(spec, now)
+    following = _following(spec, before)
     names = ("cron", "time_zone", "display_name", "description", "tags", "enabled", "definition", "recurrence")
     return {name: getattr(spec, name) for name in (*names, "endpoint", "starts_at", "ends_at")} | {
         "body": asdict(spec.job),
@@ -136,6 +139,16 @@ def _values(workspace: Workspace, spec: ScheduleSpec) -> dict[str, Any]:
         "next_at": following if spec.enabled else None,
         "last_error": None,
     }
+
+
+def _following(spec: ScheduleSpec, before: Schedule | None) -> datetime | None:
+    """When it is due next; None when it has ended. Raises Problem "bad-field" for an end that leaves it no time."""
+    now = timezone.now()
+    kept = before is not None and before.ends_at == spec.ends_at
+    past = spec.ends_at is not None and spec.ends_at <= now
+    if (past and (kept or not spec.enabled)) or (kept and before is not None and before.ended):
+        return next(times(spec, now), None)
+    return next_time(spec, now)
 
 
 def _check_invocation(workspace: Workspace, endpoint: BatchEndpoint, spec: ScheduleSpec) -> None:
@@ -171,6 +184,7 @@ def fire_due() -> int:
     """Invoke what is due; how many were. A time that passed while nobody looked fires once, late.
 
     The request's id is the schedule's and the time's, so a crash before the next time is written makes no second job.
+    Nobody else can tell it: a job that a user sent under it would pass for the one that was made already.
     """
     rows = Schedule.objects.filter(enabled=True, next_at__lte=timezone.now()).select_related(
         "workspace", "endpoint__workspace", "modified_by"
@@ -223,11 +237,13 @@ def _invoke(schedule: Schedule, due: datetime) -> Job:
         reason = "Who changed this schedule last is not here any more; whoever saves it again answers for its jobs."
         raise Problem("conflict", reason=reason)
     require(actor, Permission.SCORE, schedule.workspace)
-    return _run(schedule, actor, f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}")
+    request = f"schedule/{schedule.pk}/{due:%Y-%m-%dT%H:%MZ}"
+    secret = salted_hmac("apps.batch.schedules", request, algorithm="sha256").hexdigest()[:SECRET]
+    return _run(schedule, actor, f"{request}/{secret}")
 
 
 def _run(schedule: Schedule, actor: Any, request_id: str) -> Job:
-    """The job of a request; the same one when it was made already."""
+    """The job of a request; the same one when it was made already. The request's id is one that nobody can guess."""
     if schedule.endpoint is not None:
         job, _new = invoke(
             endpoint=schedule.endpoint,

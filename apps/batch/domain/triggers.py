@@ -24,7 +24,7 @@ FIRST_YEAR, LAST_YEAR = 1970, 3000  # an interval more can be counted from there
 FIRST = datetime(2024, 1, 1)  # noqa: DTZ001 -- a Monday, on any clock: what recurrences without a start count from
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 STEPS = {"Minute": timedelta(minutes=1), "Hour": timedelta(hours=1)}
-RANGES = {"minutes": (0, 59), "hours": (0, 23), "monthDays": (1, 31)}
+RANGES = {"minutes": (0, 59), "hours": (0, 23), "monthDays": (1, 31), "weekDays": (0, 6)}
 
 
 class Trigger(Protocol):
@@ -51,7 +51,10 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def moment(text: str | None, zone: ZoneInfo, field: str) -> datetime | None:
-    """A time of ISO 8601, of the zone's clock unless it says otherwise. Raises Problem "bad-field"."""
+    """A time of ISO 8601, of the zone's clock unless it says otherwise, to the second. Raises Problem "bad-field".
+
+    A start is one to the minute: a cron expression has no seconds, and the first run would come before it.
+    """
     if not text:
         return None
     try:
@@ -61,7 +64,7 @@ def moment(text: str | None, zone: ZoneInfo, field: str) -> datetime | None:
         raise bad(field, f"{text[:60]!r} is no time; write it as 2026-01-31T10:00:00") from None
     if not FIRST_YEAR <= found.year < LAST_YEAR:
         raise bad(field, f"must lie between {FIRST_YEAR} and {LAST_YEAR}")
-    return found
+    return found.replace(second=0 if field == "startTime" else found.second, microsecond=0)
 
 
 def times(trigger: Trigger, after: datetime) -> Iterator[datetime]:
@@ -146,7 +149,8 @@ def cron_of(recurrence: Mapping[str, Any], start: datetime | None, time_zone: st
     """The times of a recurrence whose interval is one; what it leaves open is as at its start.
 
     Raises:
-        Problem: "bad-field" for a value out of its range, "unsupported" for what its frequency has no use for.
+        Problem: "bad-field" for a value out of its range and for more times than an expression can name,
+            "unsupported" for what its frequency has no use for.
     """
     interval, frequency = recurrence["interval"], recurrence["frequency"]
     if not 1 <= interval <= MOST_INTERVAL:
@@ -157,10 +161,18 @@ def cron_of(recurrence: Mapping[str, Any], start: datetime | None, time_zone: st
         return "* * * * *"
     if frequency == "Hour":
         return f"{at.minute} * * * *"
-    days = _row(pattern["monthDays"] or [at.day]) if frequency == "Month" else "*"
-    week = _row(pattern["weekDays"] or [(at.weekday() + 1) % 7]) if frequency == "Week" else "*"
-    minutes = pattern["minutes"] or [0 if pattern["hours"] else at.minute]
-    return f"{_row(minutes)} {_row(pattern['hours'] or [at.hour])} {days} * {week}"
+    numbers = {
+        "minutes": pattern["minutes"] or [0 if pattern["hours"] else at.minute],
+        "hours": pattern["hours"] or [at.hour],
+        "monthDays": (pattern["monthDays"] or [at.day]) if frequency == "Month" else [],
+        "weekDays": (pattern["weekDays"] or [(at.weekday() + 1) % 7]) if frequency == "Week" else [],
+    }
+    minutes, hours, days, week = (_row(values, *RANGES[name]) for name, values in numbers.items())
+    cron = f"{minutes} {hours} {days} * {week}"
+    if len(cron) > LONGEST:
+        reason = f"names too many times: as a cron expression it has {len(cron)} characters, of at most {LONGEST}"
+        raise bad("properties.trigger.schedule", reason)
+    return cron
 
 
 def _pattern(recurrence: Mapping[str, Any]) -> dict[str, list[int]]:
@@ -182,5 +194,14 @@ def _pattern(recurrence: Mapping[str, Any]) -> dict[str, list[int]]:
     return made
 
 
-def _row(values: list[int]) -> str:
-    return ",".join(str(each) for each in sorted(set(values)))
+def _row(values: list[int], least: int, most: int) -> str:
+    """The numbers as cron has them, those in a row as `a-b`; `*` for all there are, or none."""
+    rows: list[list[int]] = []
+    for each in sorted(set(values)):
+        if rows and each == rows[-1][-1] + 1:
+            rows[-1].append(each)
+        else:
+            rows.append([each])
+    if not rows or rows == [[*range(least, most + 1)]]:
+        return "*"
+    return ",".join(f"{row[0]}-{row[-1]}" if len(row) > 2 else ",".join(map(str, row)) for row in rows)  # noqa: PLR2004

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
 
 from django import forms
@@ -11,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.accounts.models import Workspace
 from apps.batch.domain.specs import LONGEST_NAME
 from apps.batch.enums import DeploymentType
-from apps.batch.models import BatchEndpoint
+from apps.batch.models import BatchEndpoint, Schedule
 from apps.studio.forms.base import NAME_INPUT, StudioForm, TagsField
 from apps.studio.forms.batch import NAME_HELP, described
 
@@ -20,6 +21,7 @@ TYPES = [("UriFolder", _("Folder")), ("UriFile", _("File")), (LITERAL, _("Value"
 MOST_INPUTS = 50  # of a form
 SPARE = 2  # empty rows for more inputs
 LONGEST_INPUT, LONGEST_VALUE = 255, 2000  # characters
+RECURRENCE_HELP = _("Made from the recurrence below. Write another expression, and it takes the recurrence's place.")
 
 
 class ScheduleForm(StudioForm):
@@ -128,6 +130,18 @@ class ScheduleForm(StudioForm):
         endpoint, name = data["endpoint"], data["deployment"]
         named = endpoint.deployments.filter(name__iexact=name).first() if name else endpoint.default_deployment
         return named is not None and named.type == DeploymentType.MODEL
+
+
+def times_of(schedule: Schedule) -> list[str]:
+    """What no field shows: the recurrence; start and end in UTC, as another time zone does not move them."""
+    shown = []
+    if given := schedule.recurrence:
+        told = {"frequency": given["frequency"], "interval": given["interval"]}
+        shown.append(_("Recurrence: frequency %(frequency)s, interval %(interval)s") % told)
+    for text, at in ((_("Start time: %(time)s"), schedule.starts_at), (_("End time: %(time)s"), schedule.ends_at)):
+        if at is not None:
+            shown.append(text % {"time": f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"})
+    return shown
 
 
 def kept_of(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from django.db.models import Q
@@ -16,7 +16,7 @@ from apps.batch.models import BatchEndpoint, Schedule
 from apps.core.errors import Problem
 from apps.studio import ascode_batch
 from apps.studio.ascode import AsCode, Writer
-from apps.studio.forms.schedules import ScheduleForm, inputs_of, kept_of
+from apps.studio.forms.schedules import RECURRENCE_HELP, ScheduleForm, inputs_of, kept_of, times_of
 from apps.studio.listing import Column, listing, query_of
 from apps.studio.views import FormPage, Page, number, one
 
@@ -72,7 +72,12 @@ class ScheduleForms(FormPage):
         return JobSpec(inputs=inputs_of(data))
 
     def spec(self, data: dict[str, Any]) -> ScheduleSpec:
-        return ScheduleSpec(endpoint=data["endpoint"], job=self.job(data), **{name: data[name] for name in PLAIN})
+        values = {name: data[name] for name in PLAIN} | self.trigger(data)
+        return ScheduleSpec(endpoint=data["endpoint"], job=self.job(data), **values)
+
+    def trigger(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Of a `ScheduleSpec` the recurrence, the start and the end, which no field of the form has."""
+        return {}
 
     def code_of(self, name: str, data: dict[str, Any]) -> AsCode:
         chosen = data.get("endpoint")
@@ -82,6 +87,7 @@ class ScheduleForms(FormPage):
         job = asdict(self.job(data))
         writer = Writer(self.workspace.name)
         written = {**data, "endpoint": chosen.name if chosen else "", "job": job | job["overrides"]}
+        written |= self.trigger(data)
         ascode_batch.schedule(writer, name, written)
         return writer.done()
 
@@ -119,7 +125,12 @@ class ScheduleEdit(ScheduleForms, ScheduleBase):
         initial = asdict(domain.schedule_spec_of(here, endpoint=None)) | {"endpoint": here.endpoint_id}
         form = ScheduleForm(data, workspace=self.workspace, initial=initial, inputs=here.body.get("inputs", {}))
         del form.fields["name"]
+        if here.recurrence:
+            form.fields["cron"].help_text = RECURRENCE_HELP
         return form
+
+    def context(self) -> dict[str, Any]:
+        return {**super().context(), "kept_times": times_of(self.schedule)}
 
     def job(self, data: dict[str, Any]) -> JobSpec:
         """What the form does not know of a job stays."""
@@ -130,11 +141,16 @@ class ScheduleEdit(ScheduleForms, ScheduleBase):
                 given["mode"] = mode
         return JobSpec(**before | {"inputs": kept_of(before.get("inputs", {})) | inputs})
 
+    def trigger(self, data: dict[str, Any]) -> dict[str, Any]:
+        """All of it stays, but a recurrence gives way to another expression."""
+        here = self.schedule
+        same = (data.get("cron") or "").split() == here.cron.split()
+        recurrence = here.recurrence if same else None
+        return {"recurrence": recurrence, "starts_at": here.starts_at, "ends_at": here.ends_at}
+
     def save(self, form: Any) -> HttpResponse:
-        here, spec = self.schedule, self.spec(form.cleaned_data)
-        recurrence = here.recurrence if (here.cron, here.time_zone) == (spec.cron, spec.time_zone) else None
-        spec = replace(spec, recurrence=recurrence, starts_at=here.starts_at, ends_at=here.ends_at)
-        domain.update_schedule(schedule=here, spec=spec, actor=self.request.user)
+        spec = self.spec(form.cleaned_data)
+        domain.update_schedule(schedule=self.schedule, spec=spec, actor=self.request.user)
         return self.go("studio:schedules", self.workspace.name)
 
     def as_code(self, data: dict[str, Any]) -> AsCode:
