@@ -301,6 +301,29 @@ def test_places_that_we_gave_a_job_are_not_those_of_the_next_one(batch):  # noqa
     assert again["inputs"] == shown["inputs"]
 
 
+def test_nor_are_those_that_steps_left_which_were_not_run_again(batch):  # noqa: F811 -- the fixture
+    prepare_and_score(batch)
+    api = client_of(batch.actor)
+    data = {"jobInputType": "uri_folder", "uri": batch.files(1)}
+    sent = {
+        "jobType": "Pipeline",
+        "componentId": "azureml:flow:1",
+        "computeId": "azureml:cpu",
+        "inputs": {"input_data": data},
+    }
+    shown = api.put(f"{ARM}/jobs/first", {"properties": sent}, format="json").json()["properties"]
+    earlier, told = batch.uri("azureml/long-ago/scores"), batch.uri("mine")
+    for kept, expected in (({}, batch.uri("azureml/again/scores")), ({"told": True}, told)):
+        uri = told if kept else earlier
+        Job.objects.filter(name="first").update(outputs={"scores": {"uri": uri, "type": "uri_folder", **kept}})
+        output = {**shown["outputs"]["scores"], "uri": uri}
+        body = {**shown, "sourceJobId": "first", "jobs": {}, "settings": {}, "outputs": {"scores": output}}
+        body.pop("interactionEndpoints")
+        made = api.put(f"{ARM}/jobs/again{len(kept) or ''}", {"properties": body}, format="json")
+        assert made.status_code == 201, made.content
+        assert made.json()["properties"]["outputs"]["scores"]["uri"] == expected
+
+
 def test_a_command_by_itself_is_400_and_says_what_to_do(api, hello):
     sent = {"jobType": "Command", "command": "echo hi", "environmentId": "x", "computeId": "y"}
     refused = api.put(f"{ARM}/jobs/alone", {"properties": sent}, format="json")

@@ -123,11 +123,20 @@ def _outputs_told(workspace: Workspace, document: Mapping[str, Any], options: Op
     if not reference:
         return told
     source = references.resource_name(reference, workspace=workspace, kind="jobs", field="sourceJobId")
-    ours = {name: options.place(source, name) for name in told}
+    before = Job.objects.filter(workspace=workspace, name=source).first()
+    had = before.outputs if before is not None else {}
+    ours = {name: (options.place(source, name), _place_given(had.get(name, {}))) for name in told}
     return {
-        name: {key: value for key, value in each.items() if value != ours[name]} if isinstance(each, Mapping) else each
+        name: {key: value for key, value in each.items() if value not in ours[name]}
+        if isinstance(each, Mapping)
+        else each
         for name, each in told.items()
     }
+
+
+def _place_given(output: Mapping[str, Any]) -> Any:
+    """Where we put an output, be it that of an earlier job whose step was not run again; None for a told place."""
+    return None if output.get("told") else output.get("uri")
 
 
 def _source_of(workspace: Workspace, reference: str) -> Job:
