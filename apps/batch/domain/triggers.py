@@ -51,10 +51,7 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def moment(text: str | None, zone: ZoneInfo, field: str) -> datetime | None:
-    """A time of ISO 8601, of the zone's clock unless it says otherwise, to the second. Raises Problem "bad-field".
-
-    A start is one to the minute: a cron expression has no seconds, and the first run would come before it.
-    """
+    """A time of ISO 8601, of the zone's clock unless it says otherwise, to the second. Raises Problem "bad-field"."""
     if not text:
         return None
     try:
@@ -64,7 +61,7 @@ def moment(text: str | None, zone: ZoneInfo, field: str) -> datetime | None:
         raise bad(field, f"{text[:60]!r} is no time; write it as 2026-01-31T10:00:00") from None
     if not FIRST_YEAR <= found.year < LAST_YEAR:
         raise bad(field, f"must lie between {FIRST_YEAR} and {LAST_YEAR}")
-    return found.replace(second=0 if field == "startTime" else found.second, microsecond=0)
+    return found.replace(microsecond=0)
 
 
 def times(trigger: Trigger, after: datetime) -> Iterator[datetime]:
@@ -73,7 +70,7 @@ def times(trigger: Trigger, after: datetime) -> Iterator[datetime]:
     if len(trigger.cron.split()) != FIELDS or len(trigger.cron) > LONGEST:
         raise bad("cron", "needs five fields: minute, hour, day of the month, month, day of the week")
     if trigger.starts_at is not None:
-        after = max(after, trigger.starts_at - timedelta(seconds=1))
+        after = max(after, _minute(trigger.starts_at) - timedelta(seconds=1))
     after = after.astimezone(zone)
     found: Iterator[datetime] = _simulated(trigger.cron, after)
     if trigger.recurrence and trigger.recurrence["interval"] > 1:
@@ -127,7 +124,12 @@ def next_time(trigger: Trigger, after: datetime) -> datetime:
 
 
 def _start(starts_at: datetime | None, zone: ZoneInfo) -> datetime:
-    return starts_at.astimezone(zone) if starts_at is not None else FIRST.replace(tzinfo=zone)
+    return _minute(starts_at).astimezone(zone) if starts_at is not None else FIRST.replace(tzinfo=zone)
+
+
+def _minute(starts_at: datetime) -> datetime:
+    """Cron has no seconds: a first run in the minute of the start would come before it, and be left out."""
+    return starts_at.replace(second=0, microsecond=0)
 
 
 def _period(due: datetime, start: datetime, frequency: str, interval: int) -> date:
