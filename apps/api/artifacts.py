@@ -5,6 +5,7 @@ Their names are `ExperimentRun/dcid.<run>/<name of the log>`; nothing can be wri
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, BinaryIO
 
@@ -89,8 +90,12 @@ class Artifacts(Blobs):
         path = joblogs.path_of(job, entry[0]) if job and entry else None
         if path is None:
             return None
-        stat = path.stat()
-        return _blob(blob, stat.st_size, stat.st_mtime), path.open("rb")
+        try:
+            stream = path.open("rb")
+        except FileNotFoundError:  # working files of ended jobs go after some days
+            return None
+        stat = os.fstat(stream.fileno())
+        return _blob(blob, stat.st_size, stat.st_mtime), stream
 
     def _page(self, prefix: str, *, nested: bool, after: str, most: int) -> Listing:
         """Always nested: no other reader than the SDK is known."""

@@ -190,3 +190,15 @@ def test_logs_are_blobs_that_only_readers_of_the_workspace_fetch(api, job, peopl
     assert client.get(f"{base.replace(str(job.workspace.pk), str(other.pk))}?comp=list&{token}").status_code == 403
     Membership.objects.filter(user=people["rita"]).delete()
     assert client.get(f"{base}/{folder}{joblogs.MASTER}?{token}").status_code == 403
+
+
+def test_a_log_that_goes_while_it_is_asked_for_is_not_there(api, job, tmp_path, monkeypatch):
+    joblogs.note(job, "hello")
+    stores = f"{SHORT}/datastores/{artifacts.STORE}"
+    container = api.get(stores).json()["properties"]["containerName"]
+    token = api.post(f"{stores}/listSecrets", {}, format="json").json()["sasToken"]
+    blob = f"/storage.blob.portway.local/{container}/ExperimentRun/dcid.{job.name}/{joblogs.MASTER}?{token}"
+    client = Client(raise_request_exception=False)
+    assert client.head(blob).status_code == 200
+    monkeypatch.setattr(joblogs, "path_of", lambda *_: tmp_path / "swept")
+    assert [client.head(blob).status_code, client.get(blob).status_code] == [404, 404]
